@@ -1,0 +1,1 @@
+"""Settings, the site file, room lists and device profiles."""

@@ -1,0 +1,1 @@
+"""The books: money, energy, holds, alarms and users in a SQL database."""

@@ -1,0 +1,124 @@
+"""Opening the books: one engine, one way to read, one way to write.
+
+SQLite runs in WAL mode with synchronous=FULL (a commit survives power loss) and writers take the write lock at
+the start (BEGIN IMMEDIATE), so that what a transaction read is still true when it commits. On PostgreSQL
+writers that depend on what they read lock the rows (`FOR UPDATE`) or an advisory lock.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+BUSY_TIMEOUT_S = 15
+WRITE_OPTION = "dormpower_write"
+
+
+class UnableToOpenBooksError(Exception):
+    """The database can't be reached or used; the message says which and what to do."""
+
+
+class Books:
+    """A handle on the books. `read()` and `write()` give connections whose block is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the books are one SQLite file."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection with one consistent view; nothing that it writes is kept."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection whose block commits as one transaction, or leaves nothing behind."""
+        with (
+            self.engine.connect().execution_options(**{WRITE_OPTION: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+
+def open_books(url: str, *, base: Path | None = None) -> Books:
+    """Open the books named by a SQLAlchemy URL; a relative SQLite path is taken from `base`.
+
+    Creates nothing but an empty SQLite file; `migrations.upgrade` brings the tables. Raises
+    UnableToOpenBooksError for a URL that is not SQLite or PostgreSQL (psycopg).
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as fault:
+        raise UnableToOpenBooksError(
+            f"database: expected sqlite:///FILE or postgresql+psycopg://…, got {url!r}"
+        ) from fault
+    if parsed.drivername == "sqlite":
+        return Books(_sqlite_engine(parsed, base))
+    if parsed.drivername == "postgresql+psycopg":
+        return Books(sa.create_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True))
+    raise UnableToOpenBooksError(
+        f"database: expected sqlite:///FILE or postgresql+psycopg://…, got driver {parsed.drivername!r}"
+    )
+
+
+def _sqlite_engine(url: sa.URL, base: Path | None) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise UnableToOpenBooksError("database: expected a file for SQLite, got none")
+    path = Path(url.database)
+    if base is not None and not path.is_absolute():
+        path = base / path
+    engine = sa.create_engine(
+        url.set(database=str(path)),
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        pool_size=8,
+        max_overflow=24,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get(WRITE_OPTION, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def lock_rows(connection: Connection, name: str) -> None:
+    """Serialise writers of one kind until the transaction ends; on SQLite the write lock already does."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
+
+
+def wait_until_reachable(books: Books, *, timeout_s: float) -> None:
+    """Wait for a database server that is still starting; raises UnableToOpenBooksError after the time-out."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            with books.read() as connection:
+                connection.execute(sa.text("SELECT 1"))
+        except sa.exc.OperationalError as fault:
+            if time.monotonic() > deadline:
+                raise UnableToOpenBooksError(
+                    f"database: no answer within {timeout_s:g} s: {fault.orig}"
+                ) from fault
+            time.sleep(0.2)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The `dormpower` commands, one module for each group."""

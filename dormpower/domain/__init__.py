@@ -1,0 +1,1 @@
+"""The rules: pure functions and frozen values; no clock, I/O, logging or randomness."""

@@ -1,0 +1,1 @@
+"""The readings: a time series of accepted samples behind one port."""

@@ -1,0 +1,1 @@
+"""The field side: polls modules, takes in readings, decides and switches."""

@@ -1,0 +1,1 @@
+"""Modbus: lines, read plans, register maps."""

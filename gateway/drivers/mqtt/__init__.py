@@ -1,0 +1,1 @@
+"""MQTT: topics and payloads of modules that speak for themselves."""

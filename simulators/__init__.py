@@ -1,0 +1,1 @@
+"""Simulated rooms and modules on real sockets; shares no decoder with the drivers."""
