@@ -512,6 +512,16 @@ tokens = Table(
     Column("revoked_at", Instant),
 )
 
+# From where a user has signed in before (addresses and devices, as digests): others' failed attempts must not
+# lock a person out (invariant 37). Real time.
+sign_in_origins = Table(
+    "sign_in_origins",
+    metadata,
+    Column("origin_sha256", String, primary_key=True),
+    Column("user_id", ForeignKey("users.user_id"), nullable=False, index=True),
+    Column("used_at", Instant, nullable=False),
+)
+
 audit_log = Table(
     "audit_log",
     metadata,
