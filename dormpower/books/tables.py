@@ -122,9 +122,18 @@ meter_points = Table(
     # Monotone sum of the circuit's segments including the open one [segment_from, register).
     Column("metered_wh", Amount, nullable=False, server_default="0"),
     Column("settled_wh", Amount, nullable=False, server_default="0"),
+    # The open segment's start, and the campus day that it belongs to (the day of the position).
     Column("segment_from_wh", Amount),
     Column("segment_from_at", Instant),
+    Column("open_on", Date),
+    # A new span goes on from the old one's position: the cause of the step is "replacement" or "break".
+    Column("joins", String),
     Column("candidates", Json),  # samples of a span in commissioning: [[at_ms, register_wh], ...]
+    # While quarantined: since when, and the newest register that was not believed.
+    Column("quarantined_at", Instant),
+    Column("suspect_register_wh", Amount),
+    Column("suspect_at", Instant),
+    Column("suspect_run", Integer, nullable=False, server_default="0"),
     Column("relay", String),
     Column("relay_at", Instant),
     Column("power_w", sa.Float),
@@ -161,12 +170,29 @@ day_boundaries = Table(
     Column("begins_on", Date, primary_key=True),  # the boundary at the start of this campus day
     Column("span_id", ForeignKey("channel_spans.span_id"), nullable=False),
     Column("boundary_at", Instant, nullable=False),
+    Column(
+        "cause", String, nullable=False
+    ),  # of the step that crossed it; only measured ones and rollovers narrow
     Column("before_at", Instant, nullable=False),
     Column("before_register_wh", Amount, nullable=False),
+    Column("before_metered_wh", Amount, nullable=False),
     Column("after_at", Instant, nullable=False),
     Column("after_register_wh", Amount, nullable=False),
+    Column("after_metered_wh", Amount, nullable=False),
     Column("register_wh", Amount, nullable=False),
+    Column("metered_wh", Amount, nullable=False),
     Column("estimated", Boolean, nullable=False),
+)
+
+# Days whose energy changed since they were last settled, one row a change. Settlement deletes the rows that it
+# saw, by their ids: a change that commits meanwhile has a row of its own and is found by the next run.
+day_changes = Table(
+    "day_changes",
+    metadata,
+    Column("change_id", SerialId, primary_key=True, autoincrement=True),
+    Column("circuit_id", ForeignKey("circuits.circuit_id"), nullable=False),
+    Column("used_on", Date, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 quarantines = Table(
@@ -180,10 +206,19 @@ quarantines = Table(
     Column("accepted_register_wh", Amount, nullable=False),
     Column("accepted_at", Instant, nullable=False),
     Column("evidence", Json, nullable=False),
-    Column("closed_at", Instant),
-    Column("decision", String),  # accepted|dismissed|estimated|returned
+    Column("closed_at", Instant),  # when the meter point left the quarantine
+    Column("decision", String),  # accepted|dismissed|estimated|returned|replaced
+    Column("estimate_wh", Amount),
+    Column("decided_at", Instant),  # a person's decision waits for the gateway, which owns the meter point
     Column("decided_by", String),
     Column("note", String),
+    sa.Index(
+        "uq_quarantines_open",
+        "circuit_id",
+        unique=True,
+        sqlite_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL"),
+    ),
 )
 
 # What has been posted for a circuit and day; daily usage is these rows plus the open part.
