@@ -1,0 +1,426 @@
+"""The site file's shape: one pydantic model a section; each field's description says what is expected.
+
+The models check one value at a time. What takes two values to see (a unit twice on a line, a module that is not
+there) is in `config/cross_checks.py`.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from config.faults import Findings, did_you_mean, show_key, show_value
+
+MAX_CHANNEL = 15
+_SLUG = r"^[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?$"
+SLUG_EXPECTED = "a slug of a–z, 0–9, - and _ (at most 64)"
+
+
+def _text(value: Any) -> Any:
+    """Take a bare number as the text it is: building: 3."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, LookupError) as fault:
+        raise ValueError("unknown zone") from fault
+    return value
+
+
+def _exact(value: Any) -> Any:
+    """Take YAML's number by the digits that were written, so that no float reaches a limit in watts."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Decimal(str(value)) if number else None
+
+
+def _hours(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"\d\d:\d\d-\d\d:\d\d", value):
+        raise ValueError("not a span of hours")
+    start, end = (dt.time.fromisoformat(part) for part in value.split("-"))
+    if start == end:
+        raise ValueError("empty")
+    return (start, end)
+
+
+def _url(*schemes: str) -> Any:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname or parts.password or parts.username:
+            raise ValueError("not such a URL")
+        _ = parts.port  # raises ValueError beyond 65535
+        return value
+
+    return AfterValidator(check)
+
+
+def _database(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.password:
+        raise ValueError("a password inline")
+    if parts.scheme == "sqlite" and parts.path.strip("/") and not parts.netloc:
+        return value
+    if parts.scheme == "postgresql+psycopg":
+        return value
+    raise ValueError("not such a URL")
+
+
+def _no_control(value: str) -> str:
+    if any(ord(letter) < 32 for letter in value):
+        raise ValueError("control characters")
+    return value
+
+
+Slug = Annotated[
+    str,
+    BeforeValidator(_text),
+    StringConstraints(pattern=_SLUG, max_length=64),
+    Field(description=SLUG_EXPECTED),
+]
+Name = Annotated[
+    str,
+    BeforeValidator(_text),
+    StringConstraints(min_length=1, max_length=80),
+    AfterValidator(_no_control),
+    Field(description="a name of 1–80 characters"),
+]
+Int = Annotated[int, Strict()]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Exact = Annotated[Decimal, BeforeValidator(_exact)]
+Hours = Annotated[tuple[dt.time, dt.time], BeforeValidator(_hours)]
+Mode = Literal["enforce", "shadow", "off"]
+Port = Annotated[int, Strict(), Field(ge=1, le=65535, description="1–65535")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SiteSection(_Section):
+    """Who this site is."""
+
+    id: Slug
+    name: Name
+    zone: Annotated[
+        str, AfterValidator(_zone), Field(description="an IANA time zone such as Asia/Shanghai")
+    ] = "Asia/Shanghai"
+
+
+class EmbeddedReadings(_Section):
+    """Readings in a file beside the books."""
+
+    store: Literal["embedded"]
+    path: str = Field(default="readings.db", min_length=1, description="a file name")
+    keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
+
+
+class InfluxReadings(_Section):
+    """Readings in an InfluxDB."""
+
+    store: Literal["influxdb"]
+    url: Annotated[str, _url("http", "https")] = Field(
+        description="http://HOST:PORT or https://…, no credentials"
+    )
+    org: str = Field(default="", description="the organisation's name")
+    bucket: str = Field(min_length=1, description="the bucket's name")
+    token_file: str | None = Field(default=None, description="a file that holds the token")
+    token_env: str | None = Field(default=None, description="the name of an environment variable")
+    outbox: str = Field(default="readings-outbox.db", min_length=1, description="a file name")
+    keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
+
+
+class MqttSection(_Section):
+    """The broker that MQTT modules and the gateway share."""
+
+    url: Annotated[str, _url("mqtt", "mqtts")] = Field(
+        description="mqtt://HOST:PORT or mqtts://HOST:PORT, no credentials"
+    )
+    username: str | None = Field(default=None, min_length=1, description="the gateway's user name")
+    password_file: str | None = Field(default=None, description="a file that holds the password")
+    password_env: str | None = Field(default=None, description="the name of an environment variable")
+    ca_file: str | None = Field(default=None, description="a file of CA certificates (PEM)")
+
+
+class ApiSection(_Section):
+    """Where the API listens."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="an address to listen on")
+    port: Port = 8000
+    tls_certificate_file: str | None = Field(default=None, description="a PEM file")
+    tls_key_file: str | None = Field(default=None, description="a PEM file")
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="addresses of proxies that end TLS in front of the API"
+    )
+
+
+class GatewaySection(_Section):
+    """How the gateway polls. A reading is stale after `missed_polls` polls without one."""
+
+    id: Slug = "g1"
+    poll_s: Seconds = Field(default=30.0, description="seconds above 0, at most 86400")
+    fast_poll_s: Seconds = Field(default=5.0, description="seconds above 0, at most 86400")
+    missed_polls: Int = Field(default=3, ge=1, le=1000, description="1–1000")
+
+
+class TcpLine(_Section):
+    """A Modbus TCP host or an RTU-over-TCP converter."""
+
+    id: Slug
+    transport: Literal["tcp"]
+    host: str = Field(min_length=1, description="a host name or address")
+    port: Port
+    framer: Literal["socket", "rtu"] = Field(default="socket", description="socket or rtu")
+    timeout_ms: Int = Field(default=500, ge=10, le=60000, description="10–60000 milliseconds")
+    gap_ms: Int = Field(default=0, ge=0, le=10000, description="0–10000 milliseconds")
+
+
+class SerialLine(_Section):
+    """A serial port."""
+
+    id: Slug
+    transport: Literal["serial"]
+    device: str = Field(min_length=1, description="a device such as /dev/ttyUSB0")
+    baud: Int = Field(default=9600, ge=300, le=1000000, description="300–1000000")
+    parity: Literal["N", "E", "O"] = Field(default="N", description="N, E or O")
+    stop_bits: Int = Field(default=1, ge=1, le=2, description="1 or 2")
+    timeout_ms: Int = Field(default=500, ge=10, le=60000, description="10–60000 milliseconds")
+    gap_ms: Int = Field(default=0, ge=0, le=10000, description="0–10000 milliseconds")
+
+
+class ModuleRow(_Section):
+    """A module in the field."""
+
+    id: Slug
+    profile: str = Field(min_length=1, description="the name of a profile")
+    line: Slug | None = None
+    unit: Int | None = Field(default=None, ge=1, le=247, description="1–247")
+
+
+class FeederMeter(_Section):
+    """The channel that meters a feeder."""
+
+    module: Slug
+    channel: Int = Field(default=0, ge=0, le=MAX_CHANNEL, description=f"0–{MAX_CHANNEL}")
+
+
+class FeederRow(_Section):
+    """A supply line with a limit."""
+
+    id: Slug
+    parent: Slug | None = None
+    limit_kw: Exact = Field(gt=0, le=100000, decimal_places=3, description="kW above 0, to the watt")
+    meter: FeederMeter | None = Field(default=None, description="{module: ID, channel: N}")
+
+
+class PriceRow(_Section):
+    """A price from a campus day on."""
+
+    from_on: dt.date = Field(alias="from", strict=True, description="a date such as 2026-01-01")
+    kind: Literal["all", "lighting", "ac"] = Field(default="all", description="all, lighting or ac")
+    price_millifen_per_kwh: Int = Field(
+        ge=1, le=10_000_000, description="whole millifen per kWh, 1–10000000 (0.5653 yuan is 56530)"
+    )
+
+
+class ArrearsSection(_Section):
+    """When a circuit is warned and cut."""
+
+    low_wh: Int = Field(default=20000, ge=0, le=10**9, description="whole Wh, 0 or more")
+    critical_wh: Int = Field(default=5000, ge=0, le=10**9, description="whole Wh, 0 or more")
+    overdraft_wh: Int = Field(default=0, ge=0, le=10**9, description="whole Wh, 0 or more")
+    warning_lead_s: Int = Field(default=43200, ge=0, le=31 * 86400, description="whole seconds, 0–2678400")
+    courtesy: tuple[Hours, ...] = Field(default=(), description='campus hours such as "23:00-07:00"')
+    mode: Mode = Field(default="enforce", description="enforce, shadow or off")
+
+
+class PoliciesSection(_Section):
+    """The site's rules."""
+
+    prices: tuple[PriceRow, ...] = Field(default=(), description="a list of prices")
+    arrears: ArrearsSection | None = Field(default=None, description="a mapping")
+
+
+class RoomRow(_Section):
+    """One room, as a line of rooms.csv or an entry of `rooms`."""
+
+    room_id: Slug
+    campus: Name
+    building: Name
+    floor: Name
+    name: Name
+    lighting_module: Slug | None = None
+    lighting_channel: Int | None = Field(default=None, ge=0, le=MAX_CHANNEL, description=f"0–{MAX_CHANNEL}")
+    ac_module: Slug | None = None
+    ac_channel: Int | None = Field(default=None, ge=0, le=MAX_CHANNEL, description=f"0–{MAX_CHANNEL}")
+    rated_current_a: Int = Field(ge=1, le=1000, description="whole amperes, 1–1000")
+    feeder: Slug | None = None
+
+
+_TAGS: dict[str, dict[str, type[_Section]]] = {
+    "lines": {"tcp": TcpLine, "serial": SerialLine},
+    "readings": {"embedded": EmbeddedReadings, "influxdb": InfluxReadings},
+}
+
+
+class SiteFile(_Section):
+    """The whole document."""
+
+    site: SiteSection = Field(description="{id: …, name: …, zone: …}")
+    database: Annotated[str, AfterValidator(_database)] = Field(
+        default="sqlite:///books.db",
+        description="sqlite:///FILE or postgresql+psycopg://user@host/name (the password from PGPASSWORD, "
+        "~/.pgpass or ?passfile=FILE)",
+    )
+    readings: Annotated[EmbeddedReadings | InfluxReadings, Field(discriminator="store")] = Field(
+        default=EmbeddedReadings(store="embedded"), description="{store: embedded, …} or {store: influxdb, …}"
+    )
+    mqtt: MqttSection | None = Field(default=None, description="{url: mqtt://HOST:PORT, …}")
+    api: ApiSection = Field(default=ApiSection(), description="{host: …, port: …}")
+    gateway: GatewaySection = Field(default=GatewaySection(), description="{id: …, poll_s: …}")
+    lines: tuple[Annotated[TcpLine | SerialLine, Field(discriminator="transport")], ...] = Field(
+        default=(), description="a list of lines"
+    )
+    modules: tuple[ModuleRow, ...] = Field(default=(), description="a list of modules")
+    rooms_file: str | None = Field(default=None, min_length=1, description="a CSV or XLSX file")
+    rooms: tuple[RoomRow, ...] | None = Field(default=None, description="a list of rooms")
+    feeders: tuple[FeederRow, ...] = Field(default=(), description="a list of feeders")
+    policies: PoliciesSection = Field(default=PoliciesSection(), description="{prices: …, arrears: …}")
+    languages: tuple[Literal["zh", "en"], ...] = Field(
+        default=("zh", "en"), min_length=1, description="zh, en; the first is the default"
+    )
+
+
+_ROOMS: TypeAdapter[RoomRow] = TypeAdapter(RoomRow)
+
+
+def parse_site_file(document: Mapping[str, Any], findings: Findings) -> SiteFile | None:
+    """Check the document's values; None after noting every fault."""
+    try:
+        return SiteFile.model_validate(document)
+    except ValidationError as fault:
+        for error in fault.errors(include_url=False, include_context=False):
+            key, message = describe(error, document, SiteFile)
+            findings.refuse(key, message)
+        return None
+
+
+def parse_room(values: Mapping[str, Any]) -> RoomRow | list[tuple[str, str]]:
+    """Check one room; what is wrong comes back as (column, message)."""
+    try:
+        return _ROOMS.validate_python(values)
+    except ValidationError as fault:
+        return [
+            describe(error, values, RoomRow) for error in fault.errors(include_url=False, include_context=False)
+        ]
+
+
+def describe(error: ErrorDetails, document: Any, model: type[BaseModel]) -> tuple[str, str]:
+    """Turn one error of pydantic's into (key, message); the expectation is the field's description."""
+    place: list[str | int] = []
+    expected, known = "", _keys(model)
+    current: type[BaseModel] | None = model
+    found: Any = document
+    tags: dict[str, type[_Section]] | None = None
+    for part in error["loc"]:
+        if tags and part in tags:  # pydantic names the chosen variant in the place; people don't
+            current, tags = tags[str(part)], None
+            known = _keys(current)
+            continue
+        place.append(part)
+        found = _inside(found, part)
+        if current is not None and isinstance(part, str):
+            expected, tags, current = _step(current, part, expected)
+            known = _keys(current) if current else known
+    name = str(place[-1]) if place else ""
+    key = show_key(place)
+    if error["type"] == "extra_forbidden":
+        return key, _unknown_key(name, [*_keys_at(model, document, place[:-1])])
+    if error["type"].startswith("union_tag") and tags:
+        tag = "transport" if "tcp" in tags else "store"
+        chosen = found.get(tag) if isinstance(found, Mapping) else found
+        return f"{key}.{tag}", f"expected {' or '.join(tags)}, got {show_value(chosen, key=tag)}"
+    if name == "database" and isinstance(found, str) and urlsplit(found).password:
+        return key, f"a password must not stand inline; expected {expected}"
+    if error["type"] in ("model_type", "model_attributes_type", "union_model_type", "dict_type") and isinstance(
+        found, int | str | float
+    ):
+        expected = "a mapping"
+    return key, f"expected {expected or error['msg'].lower()}, got {show_value(found, key=name)}"
+
+
+def _unknown_key(name: str, known: list[str]) -> str:
+    from_file = [key for key in (f"{name}_file", f"{name}_env") if key in known]
+    if from_file:
+        return f"a secret must not stand inline; use {' or '.join(from_file)}"
+    return f"unknown key{did_you_mean(name, known)}"
+
+
+def _inside(found: Any, part: str | int) -> Any:
+    if isinstance(found, Mapping):
+        return found.get(part)
+    if isinstance(found, list) and isinstance(part, int) and part < len(found):
+        return found[part]
+    return None
+
+
+def _step(
+    model: type[BaseModel], part: str, expected: str
+) -> tuple[str, dict[str, type[_Section]] | None, type[BaseModel] | None]:
+    for name, info in model.model_fields.items():
+        if part in (info.alias, name):
+            text = info.description or next(
+                (meta.description for meta in _metadata(info.annotation) if getattr(meta, "description", None)),
+                "",
+            )
+            return text or expected, _TAGS.get(part), _model_in(info.annotation)
+    return expected, None, None
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """Return the metadata of an annotation, its optional and its item types."""
+    metadata = list(getattr(annotation, "__metadata__", ()))
+    for argument in get_args(annotation):
+        metadata += _metadata(argument)
+    return metadata
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for item in get_args(annotation) if (model := _model_in(item))), None)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _keys_at(model: type[BaseModel], document: Any, place: list[str | int]) -> list[str]:
+    """Return the keys that a mapping at this place may have."""
+    current: type[BaseModel] | None = model
+    found = document
+    variants: dict[str, type[_Section]] | None = None
+    for part in place:
+        found = _inside(found, part)
+        if isinstance(part, str) and current is not None:
+            _, variants, current = _step(current, part, "")
+    if variants and isinstance(found, Mapping):
+        chosen = found.get("transport") or found.get("store")
+        current = variants.get(str(chosen), current)
+    return _keys(current) if current else []
