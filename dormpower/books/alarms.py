@@ -1,0 +1,194 @@
+"""Alarms in the books: one active alarm for one condition; every step leaves an event in the same transaction."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from dormpower.books import audit_log, events
+from dormpower.books.ids import new_id
+from dormpower.books.tables import alarms, circuits, rooms
+from dormpower.domain import alarms as domain_alarms
+from dormpower.domain.alarms import AlarmLife
+
+MAX_LISTED = 200
+
+
+class UnableToFindAlarmError(Exception):
+    """There is no alarm of this id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One alarm as other systems see it (CONTRACT: alarms)."""
+
+    alarm_id: str
+    kind: str
+    priority: str
+    subject_kind: str
+    subject_id: str
+    circuit_id: str | None
+    module_id: str | None
+    line_id: str | None
+    building: str | None
+    raised_at: datetime
+    cleared_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    detail: dict[str, Any]
+
+
+def raise_alarm(
+    connection: Connection,
+    *,
+    kind: str,
+    priority: str,
+    subject_kind: str,
+    subject_id: str,
+    detail: dict[str, Any],
+    now: datetime,
+    circuit_id: str | None = None,
+    module_id: str | None = None,
+    line_id: str | None = None,
+    building: str | None = None,
+) -> str | None:
+    """Raise an alarm and return its id; None where the same condition has an active alarm already.
+
+    The building of a circuit is looked up where it is not given, so that staff can filter by it.
+    """
+    if building is None and circuit_id is not None:
+        building = connection.scalar(
+            sa.select(rooms.c.building)
+            .join(circuits, circuits.c.room_id == rooms.c.room_id)
+            .where(circuits.c.circuit_id == circuit_id)
+        )
+    alarm_id = new_id("alm", now)
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    result = connection.execute(
+        insert(alarms)
+        .values(
+            alarm_id=alarm_id,
+            kind=kind,
+            priority=priority,
+            subject_kind=subject_kind,
+            subject_id=subject_id,
+            circuit_id=circuit_id,
+            module_id=module_id,
+            line_id=line_id,
+            building=building,
+            raised_at=now,
+            detail=detail,
+        )
+        .on_conflict_do_nothing()
+    )
+    if result.rowcount == 0:
+        return None
+    events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
+    return alarm_id
+
+
+def clear_alarm(
+    connection: Connection, *, kind: str, subject_kind: str, subject_id: str, now: datetime
+) -> str | None:
+    """Clear the condition's active alarm and return its id; None where none is active."""
+    alarm_id = connection.scalar(
+        sa.select(alarms.c.alarm_id)
+        .where(
+            alarms.c.kind == kind,
+            alarms.c.subject_kind == subject_kind,
+            alarms.c.subject_id == subject_id,
+            alarms.c.cleared_at.is_(None),
+        )
+        .with_for_update()
+    )
+    if alarm_id is None:
+        return None
+    connection.execute(sa.update(alarms).where(alarms.c.alarm_id == alarm_id).values(cleared_at=now))
+    events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
+    return str(alarm_id)
+
+
+def acknowledge(connection: Connection, *, alarm_id: str, actor: str, now: datetime) -> Alarm:
+    """Put on record who took note, and return the alarm; the first person stays (a repeat changes nothing).
+
+    Raises UnableToFindAlarmError for an unknown id.
+    """
+    alarm = get(connection, alarm_id, lock=True)
+    before = AlarmLife(
+        raised_at=alarm.raised_at,
+        cleared_at=alarm.cleared_at,
+        acknowledged_at=alarm.acknowledged_at,
+        acknowledged_by=alarm.acknowledged_by,
+    )
+    after = domain_alarms.acknowledge(before, actor=actor, now=now)
+    if after == before:
+        return alarm
+    connection.execute(
+        sa.update(alarms)
+        .where(alarms.c.alarm_id == alarm_id)
+        .values(acknowledged_at=after.acknowledged_at, acknowledged_by=after.acknowledged_by)
+    )
+    events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
+    audit_log.write(
+        connection,
+        actor=actor,
+        action="alarm.acknowledge",
+        subject_kind="alarm",
+        subject_id=alarm_id,
+        detail={"kind": alarm.kind, "subject_id": alarm.subject_id},
+        now=now,
+    )
+    return get(connection, alarm_id)
+
+
+def get(connection: Connection, alarm_id: str, *, lock: bool = False) -> Alarm:
+    """Return one alarm. Raises UnableToFindAlarmError for an unknown id."""
+    query = sa.select(alarms).where(alarms.c.alarm_id == alarm_id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    if row is None:
+        raise UnableToFindAlarmError(f"alarm {alarm_id}: there is none of this id")
+    return Alarm(**row)
+
+
+def active(connection: Connection) -> list[Alarm]:
+    """Return all active alarms, oldest first: what a gateway knows after a restart."""
+    rows = connection.execute(
+        sa.select(alarms).where(alarms.c.cleared_at.is_(None)).order_by(alarms.c.alarm_id)
+    )
+    return [Alarm(**row) for row in rows.mappings()]
+
+
+def listing(
+    connection: Connection,
+    *,
+    kind: str | None = None,
+    state: Literal["active", "cleared"] | None = None,
+    acknowledged: bool | None = None,
+    building: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> tuple[list[Alarm], str | None]:
+    """Return a page of alarms, newest first, and the cursor of the next page (None at the end)."""
+    query = sa.select(alarms).order_by(alarms.c.alarm_id.desc())
+    if kind is not None:
+        query = query.where(alarms.c.kind == kind)
+    if state is not None:
+        query = query.where(
+            alarms.c.cleared_at.is_(None) if state == "active" else alarms.c.cleared_at.is_not(None)
+        )
+    if acknowledged is not None:
+        query = query.where(
+            alarms.c.acknowledged_at.is_not(None) if acknowledged else alarms.c.acknowledged_at.is_(None)
+        )
+    if building is not None:
+        query = query.where(alarms.c.building == building)
+    if cursor is not None:
+        query = query.where(alarms.c.alarm_id < cursor)
+    limit = min(max(limit, 1), MAX_LISTED)
+    page = [Alarm(**row) for row in connection.execute(query.limit(limit + 1)).mappings()]
+    if len(page) > limit:
+        return page[:limit], page[limit - 1].alarm_id
+    return page, None

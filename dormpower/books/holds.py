@@ -1,0 +1,370 @@
+"""Holds in the books: place, release, lock out, reset.
+
+Each step writes, in the caller's transaction, the hold, an intent for the gateway, the change of state where
+there is one, an event and an audit row. Nothing here switches a relay.
+
+Who may release what (invariant 15): a rule's hold only the rule that placed it (`released_by` equals
+`placed_by`), except that a maintenance `reset` releases latched trips and `opened_locally`; a lock-out only its
+holder, or an admin with a recorded reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms, audit_log, events, intents, states
+from dormpower.books.ids import new_id
+from dormpower.books.tables import circuits, holds
+from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.holds import LOAD_OFF_REASONS, RESETTABLE, Hold, Reason
+
+_COLUMNS = (
+    holds.c.hold_id,
+    holds.c.circuit_id,
+    holds.c.reason,
+    holds.c.placed_at,
+    holds.c.placed_by,
+    holds.c.holder,
+    holds.c.shadow,
+    holds.c.note,
+    holds.c.evidence,
+    holds.c.expected_release_at,
+    holds.c.confirmed_open_at,
+)
+_MANY = 500  # circuit ids in one IN list
+
+
+class UnableToReleaseHoldError(Exception):
+    """The hold is not this one's to release; nothing was changed. The message says whose it is."""
+
+
+class UnableToFindLockoutError(Exception):
+    """There is no standing lock-out of this id."""
+
+
+class UnableToLockOutError(Exception):
+    """The circuit can't be locked out as asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lockout:
+    """A standing lock-out (CONTRACT): `confirmed_open_at` is None until the relay was read back open."""
+
+    lockout_id: str
+    circuit_id: str
+    holder: str
+    reason: str
+    placed_at: datetime
+    confirmed_open_at: datetime | None
+
+
+def place(
+    connection: Connection,
+    *,
+    circuit_id: str,
+    reason: Reason,
+    placed_by: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+    holder: str = "",
+    shadow: bool = False,
+    expected_release_at: datetime | None = None,
+    note: str | None = None,
+) -> str:
+    """Place a hold and return its id; where the same one stands already, that one's id, and nothing is written.
+
+    The same one: same circuit, reason, holder and shadow. `placed_by` is `rule:NAME` or a user name.
+    """
+    states.lock(connection, circuit_id)
+    standing_id = connection.scalar(
+        sa.select(holds.c.hold_id).where(
+            holds.c.circuit_id == circuit_id,
+            holds.c.reason == reason.value,
+            holds.c.holder == holder,
+            holds.c.shadow == shadow,
+            holds.c.released_at.is_(None),
+        )
+    )
+    if standing_id is not None:
+        return str(standing_id)
+    hold_id = new_id("hld", now)
+    connection.execute(
+        sa.insert(holds).values(
+            hold_id=hold_id,
+            circuit_id=circuit_id,
+            reason=reason.value,
+            holder=holder,
+            shadow=shadow,
+            placed_at=now,
+            placed_by=placed_by,
+            note=note,
+            evidence=dict(evidence),
+            expected_release_at=expected_release_at,
+        )
+    )
+    _after_change(
+        connection,
+        circuit_id,
+        cause=f"hold.{reason.value}.placed",
+        actor=placed_by,
+        detail={"hold_id": hold_id, "shadow": shadow, "holder": holder, "note": note, **dict(evidence)},
+        now=now,
+    )
+    if reason in LOAD_OFF_REASONS and not shadow:
+        alarms.raise_alarm(
+            connection,
+            kind=AlarmKind.LOAD_OFF,
+            priority=PRIORITIES[AlarmKind.LOAD_OFF],
+            subject_kind="circuit",
+            subject_id=circuit_id,
+            circuit_id=circuit_id,
+            detail={"reason": reason.value, "hold_id": hold_id, **dict(evidence)},
+            now=now,
+        )
+    return hold_id
+
+
+def release(
+    connection: Connection,
+    *,
+    released_by: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+    hold_id: str | None = None,
+    circuit_id: str | None = None,
+    reason: Reason | None = None,
+) -> int:
+    """Release a rule's own hold, named by its id or by circuit and reason; return how many were released.
+
+    Raises UnableToReleaseHoldError where `released_by` is not who placed it. Lock-outs have `lift_lockout`,
+    latched trips have `reset` besides.
+    """
+    found = _find(connection, hold_id=hold_id, circuit_id=circuit_id, reason=reason)
+    for hold in found:
+        if hold.placed_by != released_by:
+            raise UnableToReleaseHoldError(
+                f"hold {hold.hold_id} ({hold.reason}) of {hold.circuit_id}: placed by {hold.placed_by}, "
+                f"which alone releases it; asked by {released_by}"
+            )
+    return sum(_release(connection, hold, actor=released_by, evidence=evidence, now=now) for hold in found)
+
+
+def reset(connection: Connection, circuit_id: str, actor: str, now: datetime) -> list[Hold]:
+    """Release latched trips and `opened_locally`, nothing else (CONTRACT); return what was released."""
+    states.lock(connection, circuit_id)
+    found = [
+        hold
+        for hold in standing(connection, [circuit_id]).get(circuit_id, ())
+        if hold.reason in RESETTABLE and not hold.shadow
+    ]
+    for hold in found:
+        _release(connection, hold, actor=actor, evidence={"reset_by": actor}, now=now)
+    audit_log.write(
+        connection,
+        actor=actor,
+        action="circuit.reset",
+        subject_kind="circuit",
+        subject_id=circuit_id,
+        detail={"released": [hold.hold_id for hold in found]},
+        now=now,
+    )
+    return found
+
+
+def standing(connection: Connection, circuit_ids: Sequence[str] | None = None) -> dict[str, tuple[Hold, ...]]:
+    """Return the standing holds by circuit, oldest first, shadow ones among them; all circuits by default."""
+    query = sa.select(*_COLUMNS).where(holds.c.released_at.is_(None)).order_by(holds.c.hold_id)
+    found: dict[str, list[Hold]] = {}
+    if circuit_ids is None:
+        _gather(connection.execute(query), found)
+    else:
+        ids = list(circuit_ids)
+        for start in range(0, len(ids), _MANY):
+            chunk = ids[start : start + _MANY]
+            _gather(connection.execute(query.where(holds.c.circuit_id.in_(chunk))), found)
+    return {circuit_id: tuple(members) for circuit_id, members in found.items()}
+
+
+def place_lockout(
+    connection: Connection, *, circuit_id: str, holder: str, reason: str, now: datetime
+) -> Lockout:
+    """Lock a circuit out in the name of `holder`; a repeat by the same holder returns the standing lock-out.
+
+    Raises UnableToLockOutError for an unknown circuit or an empty reason.
+    """
+    if not reason.strip():
+        raise UnableToLockOutError("reason: expected why the circuit is locked out, got nothing")
+    known = connection.scalar(sa.select(circuits.c.circuit_id).where(circuits.c.circuit_id == circuit_id))
+    if known is None:
+        raise UnableToLockOutError(f"circuit {circuit_id}: there is none of this id")
+    hold_id = place(
+        connection,
+        circuit_id=circuit_id,
+        reason=Reason.LOCKOUT,
+        placed_by=holder,
+        holder=holder,
+        note=reason,
+        evidence={},
+        now=now,
+    )
+    return get_lockout(connection, hold_id)
+
+
+def get_lockout(connection: Connection, lockout_id: str) -> Lockout:
+    """Return a standing lock-out. Raises UnableToFindLockoutError."""
+    found = [hold for hold in _find(connection, hold_id=lockout_id) if hold.reason is Reason.LOCKOUT]
+    if not found:
+        raise UnableToFindLockoutError(f"lock-out {lockout_id}: there is no standing one of this id")
+    hold = found[0]
+    return Lockout(
+        lockout_id=hold.hold_id,
+        circuit_id=hold.circuit_id,
+        holder=hold.holder,
+        reason=hold.note or "",
+        placed_at=hold.placed_at,
+        confirmed_open_at=hold.confirmed_open_at,
+    )
+
+
+def lift_lockout(
+    connection: Connection,
+    *,
+    lockout_id: str,
+    actor: str,
+    now: datetime,
+    admin_reason: str | None = None,
+) -> Lockout:
+    """Lift the own lock-out; an admin lifts another's with `admin_reason`, which goes on record.
+
+    The caller has checked that who gives an `admin_reason` is an admin. Raises UnableToFindLockoutError, and
+    UnableToReleaseHoldError for somebody else's lock-out without a reason.
+    """
+    lockout = get_lockout(connection, lockout_id)
+    if lockout.holder != actor and not (admin_reason or "").strip():
+        raise UnableToReleaseHoldError(
+            f"lock-out {lockout_id} of {lockout.circuit_id}: held by {lockout.holder}, who alone removes it; "
+            "an admin may with a recorded reason"
+        )
+    for hold in _find(connection, hold_id=lockout_id):
+        _release(connection, hold, actor=actor, evidence={"admin_reason": admin_reason}, now=now)
+    return lockout
+
+
+def confirm_open(connection: Connection, *, circuit_id: str, now: datetime) -> int:
+    """Note on the circuit's lock-outs that the relay was read back open; return how many were waiting for it."""
+    result = connection.execute(
+        sa.update(holds)
+        .where(
+            holds.c.circuit_id == circuit_id,
+            holds.c.reason == Reason.LOCKOUT.value,
+            holds.c.released_at.is_(None),
+            holds.c.confirmed_open_at.is_(None),
+        )
+        .values(confirmed_open_at=now)
+    )
+    if result.rowcount:
+        events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
+    return int(result.rowcount)
+
+
+def placed_since(connection: Connection, *, reason: Reason, since: datetime) -> int:
+    """Return how many enforced holds of a reason were placed at or after `since`: what the breaker counts."""
+    return int(
+        connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(holds)
+            .where(holds.c.reason == reason.value, holds.c.shadow.is_(sa.false()), holds.c.placed_at >= since)
+        )
+        or 0
+    )
+
+
+def _find(
+    connection: Connection,
+    *,
+    hold_id: str | None = None,
+    circuit_id: str | None = None,
+    reason: Reason | None = None,
+) -> list[Hold]:
+    query = sa.select(*_COLUMNS).where(holds.c.released_at.is_(None))
+    if hold_id is not None:
+        query = query.where(holds.c.hold_id == hold_id)
+    elif circuit_id is not None and reason is not None:
+        query = query.where(holds.c.circuit_id == circuit_id, holds.c.reason == reason.value)
+    else:
+        raise ValueError("expected hold_id, or circuit_id and reason")
+    found: dict[str, list[Hold]] = {}
+    _gather(connection.execute(query), found)
+    return [hold for members in found.values() for hold in members]
+
+
+def _gather(rows: sa.CursorResult[Any], found: dict[str, list[Hold]]) -> None:
+    for row in rows.mappings():
+        hold = Hold(**{**row, "reason": Reason(row["reason"])})
+        found.setdefault(hold.circuit_id, []).append(hold)
+
+
+def _release(
+    connection: Connection, hold: Hold, *, actor: str, evidence: Mapping[str, Any], now: datetime
+) -> int:
+    states.lock(connection, hold.circuit_id)
+    result = connection.execute(
+        sa.update(holds)
+        .where(holds.c.hold_id == hold.hold_id, holds.c.released_at.is_(None))
+        .values(released_at=now, released_by=actor, release_evidence=dict(evidence))
+    )
+    if result.rowcount == 0:
+        return 0
+    _after_change(
+        connection,
+        hold.circuit_id,
+        cause=f"hold.{hold.reason.value}.released",
+        actor=actor,
+        detail={"hold_id": hold.hold_id, "shadow": hold.shadow, **dict(evidence)},
+        now=now,
+    )
+    remaining = standing(connection, [hold.circuit_id]).get(hold.circuit_id, ())
+    if not any(member.reason in LOAD_OFF_REASONS and not member.shadow for member in remaining):
+        alarms.clear_alarm(
+            connection,
+            kind=AlarmKind.LOAD_OFF,
+            subject_kind="circuit",
+            subject_id=hold.circuit_id,
+            now=now,
+        )
+    return 1
+
+
+def _after_change(
+    connection: Connection,
+    circuit_id: str,
+    *,
+    cause: str,
+    actor: str,
+    detail: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    states.record(
+        connection,
+        circuit_id=circuit_id,
+        holds=standing(connection, [circuit_id]).get(circuit_id, ()),
+        cause=cause,
+        actor=actor,
+        evidence=detail,
+        now=now,
+    )
+    intents.leave(connection, circuit_id=circuit_id, cause=cause, now=now)
+    events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
+    audit_log.write(
+        connection,
+        actor=actor,
+        action=cause,
+        subject_kind="circuit",
+        subject_id=circuit_id,
+        detail=dict(detail),
+        now=now,
+    )

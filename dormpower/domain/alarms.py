@@ -1,0 +1,97 @@
+"""Alarms: what kinds there are, how urgent each is, and the life cycle active/cleared × acknowledged/not.
+
+Theory of operation. An alarm tells of one *condition* (a kind and a subject); while the condition lasts there is
+one alarm, however often it is seen. It is cleared when the condition ends and acknowledged when a person has
+taken note; the two are independent. A condition that returns after it was cleared is a new alarm, which wants
+a new acknowledgement.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class AlarmKind(StrEnum):
+    """What may be wrong (CONTRACT: alarms)."""
+
+    LOAD_OFF = "load_off"
+    MODULE_OFFLINE = "module_offline"
+    LINE_OFFLINE = "line_offline"
+    RELAY_FAILED = "relay_failed"
+    OPEN_BUT_DRAWING = "open_but_drawing"
+    CLOSED_AGAINST_HOLD = "closed_against_hold"
+    REGISTER_QUARANTINED = "register_quarantined"
+    OVER_TEMPERATURE = "over_temperature"
+    COVER_OPEN = "cover_open"
+    RELAY_FAULT = "relay_fault"
+    CUTS_PENDING_APPROVAL = "cuts_pending_approval"
+    READINGS_DROPPED = "readings_dropped"
+
+
+class Priority(StrEnum):
+    """How soon somebody must act."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+PRIORITIES: Mapping[AlarmKind, Priority] = MappingProxyType(
+    {
+        AlarmKind.LOAD_OFF: Priority.MEDIUM,
+        AlarmKind.MODULE_OFFLINE: Priority.MEDIUM,
+        AlarmKind.LINE_OFFLINE: Priority.HIGH,
+        AlarmKind.RELAY_FAILED: Priority.HIGH,
+        AlarmKind.OPEN_BUT_DRAWING: Priority.CRITICAL,
+        AlarmKind.CLOSED_AGAINST_HOLD: Priority.CRITICAL,
+        AlarmKind.REGISTER_QUARANTINED: Priority.MEDIUM,
+        AlarmKind.OVER_TEMPERATURE: Priority.CRITICAL,
+        AlarmKind.COVER_OPEN: Priority.HIGH,
+        AlarmKind.RELAY_FAULT: Priority.HIGH,
+        AlarmKind.CUTS_PENDING_APPROVAL: Priority.HIGH,
+        AlarmKind.READINGS_DROPPED: Priority.HIGH,
+    }
+)
+
+
+class UnableToChangeAlarmError(Exception):
+    """The step is not possible from where the alarm stands; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmLife:
+    """Where an alarm stands: raised, and perhaps cleared, and perhaps acknowledged by somebody."""
+
+    raised_at: datetime
+    cleared_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+
+    @property
+    def standing(self) -> bool:
+        """Whether somebody still has to look: the condition lasts, or nobody has taken note."""
+        return self.cleared_at is None or self.acknowledged_at is None
+
+
+def clear(life: AlarmLife, *, now: datetime) -> AlarmLife:
+    """End the condition. Raises UnableToChangeAlarmError for an alarm that is cleared already."""
+    if life.cleared_at is not None:
+        raise UnableToChangeAlarmError("the alarm is cleared already")
+    return AlarmLife(
+        raised_at=life.raised_at,
+        cleared_at=now,
+        acknowledged_at=life.acknowledged_at,
+        acknowledged_by=life.acknowledged_by,
+    )
+
+
+def acknowledge(life: AlarmLife, *, actor: str, now: datetime) -> AlarmLife:
+    """Take note. The first person stays on record: a second acknowledgement changes nothing."""
+    if life.acknowledged_at is not None:
+        return life
+    return AlarmLife(
+        raised_at=life.raised_at, cleared_at=life.cleared_at, acknowledged_at=now, acknowledged_by=actor
+    )
