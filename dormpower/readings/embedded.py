@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dormpower.readings.instants import check_page, from_ms, known, to_ms, to_ms_up
+from dormpower.readings.instants import check_page, check_relay, from_ms, known, to_ms, to_ms_up
 from dormpower.readings.port import MAX_ITEMS, Reading, UnableToReachReadingsError
 
 SCHEMA_VERSION = 1
@@ -299,8 +299,7 @@ def _number(connection: sqlite3.Connection, circuit_id: str) -> int:
 
 
 def _row(reading: Reading, numbers: dict[str, int]) -> tuple[int | None, ...]:
-    if reading.relay not in _RELAY_CODES:
-        raise ValueError(f"relay: expected open, closed or None, got {reading.relay!r}")
+    check_relay(reading.relay)
     return (
         numbers[reading.circuit_id],
         to_ms(reading.at),

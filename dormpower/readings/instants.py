@@ -31,6 +31,12 @@ def check_page(*, limit: int, every_s: int | None = None) -> None:
         raise ValueError(f"every_s: expected 1 to {MAX_STEP_S} seconds, got {every_s}")
 
 
+def check_relay(relay: str | None) -> None:
+    """Raise ValueError for a relay's state that is none."""
+    if relay not in {"open", "closed", None}:
+        raise ValueError(f"relay: expected open, closed or None, got {relay!r}")
+
+
 def known(value: float | None) -> float | None:
     """Return a quantity, or None where it is not a finite number: no store keeps that, and it says nothing."""
     return value if value is not None and math.isfinite(value) else None
