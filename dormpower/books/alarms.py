@@ -1,4 +1,4 @@
-"""Alarms in the books: one active alarm for one condition; every step leaves an event in the same transaction."""
+"""Alarms in the books: one active alarm for one condition; every step leaves an event with it."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What changed, in order, for server-sent events: a row names its subject, which is read again when it is sent."""
+"""What changed, in order, for server-sent events; a row names its subject, which is read again when sent."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,12 +37,14 @@ def after(connection: Connection, event_id: int, limit: int) -> list[Event]:
 
 def oldest_id(connection: Connection) -> int | None:
     """Return the lowest id that is still kept; None where there are no events."""
-    return connection.scalar(sa.select(sa.func.min(events.c.event_id)))
+    found: int | None = connection.scalar(sa.select(sa.func.min(events.c.event_id)))
+    return found
 
 
 def latest_id(connection: Connection) -> int | None:
     """Return the highest id; None where there are no events."""
-    return connection.scalar(sa.select(sa.func.max(events.c.event_id)))
+    found: int | None = connection.scalar(sa.select(sa.func.max(events.c.event_id)))
+    return found
 
 
 def drop_before(connection: Connection, at: datetime) -> int:

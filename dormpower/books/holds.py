@@ -255,7 +255,7 @@ def lift_lockout(
 
 
 def confirm_open(connection: Connection, *, circuit_id: str, now: datetime) -> int:
-    """Note on the circuit's lock-outs that the relay was read back open; return how many were waiting for it."""
+    """Note on the circuit's lock-outs that the relay was read back open; return how many waited for it."""
     result = connection.execute(
         sa.update(holds)
         .where(

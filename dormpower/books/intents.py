@@ -1,4 +1,4 @@
-"""Intents: every commit that can change a wanted relay leaves one in the same transaction; the gateway takes it.
+"""Intents: a commit that can change a wanted relay leaves one with it; the gateway takes it.
 
 An intent says only *look at this circuit again*. Handling one twice changes nothing, so a gateway that dies
 between deciding and marking loses nothing.

@@ -1,7 +1,7 @@
-"""Supply states on record: every change with its cause, actor, evidence and what the relay reported (invariant 26).
+"""Supply states on record: each change with cause, actor, evidence and the reported relay (invariant 26).
 
-The state is derived (`domain.holds.supply_state`); this module notices that it has become another one and writes
-that down. Whoever changes a hold calls `record` in the same transaction.
+The state is derived (`domain.holds.supply_state`); this module notices that it has become another one and
+writes that down. Whoever changes a hold calls `record` in the same transaction.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """Alarms: what kinds there are, how urgent each is, and the life cycle active/cleared × acknowledged/not.
 
-Theory of operation. An alarm tells of one *condition* (a kind and a subject); while the condition lasts there is
-one alarm, however often it is seen. It is cleared when the condition ends and acknowledged when a person has
+Theory of operation. An alarm tells of one *condition* (a kind and a subject); while the condition lasts there
+is one alarm, however often it is seen. It is cleared when the condition ends and acknowledged when a person has
 taken note; the two are independent. A condition that returns after it was cleared is a new alarm, which wants
 a new acknowledgement.
 """

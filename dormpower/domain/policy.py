@@ -1,0 +1,57 @@
+"""What every control policy has in common: it looks at facts and proposes to place or release its own holds.
+
+A policy is one file that decides (pure, here in the domain) and one line that registers it with the gateway
+(`gateway/policies.py`). Nothing else knows which policies there are: holds combine by themselves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from dormpower.domain.alarms import AlarmKind
+from dormpower.domain.holds import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Place the rule's hold. `counts` says whether the breaker counts it (invariant 24)."""
+
+    reason: Reason
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    shadow: bool = False
+    expected_release_at: datetime | None = None
+    counts: bool = False
+    deferred: bool = False  # was due already while courtesy hours put it off: spread below the breaker's bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """Release the rule's own hold."""
+
+    reason: Reason
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Nothing to do yet, and why; `until_at` (campus time) where that is known."""
+
+    why: str
+    until_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaiseAlarm:
+    """Tell staff of a condition of the circuit."""
+
+    kind: AlarmKind
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearAlarm:
+    """The condition has ended."""
+
+    kind: AlarmKind

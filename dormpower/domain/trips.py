@@ -1,0 +1,161 @@
+"""What a sample's relay and flags say together, judged before any command (DESIGN §3.2).
+
+Theory of operation. The relay as it was last judged is compared with the sample:
+
+    relay   trip flag   explained by a command of ours   since last judged   →
+    open    yes         –                                newly so             hold module_trip
+    open    no          yes                              –                    nothing: it followed
+    open    no          no                               newly open           hold opened_locally
+    closed  –           a hold stands                    was open             alarm closed_against_hold
+    open    –           –                                draws twice running  alarm open_but_drawing
+
+"Newly" matters after a maintenance reset: the relay is still open and its flag may still stand, but that trip
+has been dealt with; only another one is held again. A command of ours explains an open relay from the moment it is
+recorded until the relay is next seen closed, however the command ended: a lost answer is no electrician.
+
+A relay that reports nothing gives no hold; flags give their alarms all the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dormpower.domain.alarms import AlarmKind
+from dormpower.domain.holds import Reason
+from dormpower.domain.policy import ClearAlarm, LetGo, Place, RaiseAlarm
+from dormpower.domain.samples import TRIP_FLAGS, ChannelSample, Flag, Relay
+
+RULE = "rule:trips"
+
+# *Suggested*: above a module's own noise, below the smallest lamp.
+DRAWING_POWER_W = 10.0
+DRAWING_CURRENT_A = 0.1
+DRAWING_SAMPLES = 2
+MAX_SELF_RESTORES = 3
+DAY_S = 24 * 3600
+
+FLAG_ALARMS = (
+    (Flag.OVER_TEMPERATURE, AlarmKind.OVER_TEMPERATURE),
+    (Flag.COVER_OPEN, AlarmKind.COVER_OPEN),
+    (Flag.RELAY_FAULT, AlarmKind.RELAY_FAULT),
+)
+
+Finding = Place | RaiseAlarm | ClearAlarm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was last judged of a circuit's relay: kept in memory, and rebuilt from the books after a restart."""
+
+    relay: Relay | None = None
+    flags: frozenset[Flag] = frozenset()
+    drawing_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripFacts:
+    """What is known beside the sample.
+
+    `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `trips_at`:
+    earlier module trips, for the daily bound of self-restores (invariant 21). `self_restore_s` is the
+    profile's, None where maintenance resets.
+    """
+
+    wanted: Relay
+    ours_open: bool
+    self_restore_s: float | None = None
+    trips_at: tuple[datetime, ...] = ()
+    max_self_restores: int = MAX_SELF_RESTORES
+
+
+def unchanged(before: Judged, sample: ChannelSample, wanted: Relay) -> bool:
+    """Whether the sample can't say anything new: the cheap test for the common case."""
+    if sample.flags or before.flags or before.drawing_samples:
+        return False
+    relay = sample.relay
+    if relay is None:
+        return True
+    return relay is before.relay and relay is wanted and (relay is Relay.CLOSED or not _draws(sample))
+
+
+def judge(
+    before: Judged, sample: ChannelSample, facts: TripFacts, *, now: datetime
+) -> tuple[Judged, tuple[Finding, ...]]:
+    """Return what is now known of the relay, and what follows from the sample."""
+    drawing = _draws(sample) and sample.relay is Relay.OPEN
+    after = Judged(
+        relay=before.relay if sample.relay is None else sample.relay,
+        flags=sample.flags,
+        drawing_samples=min(before.drawing_samples + 1, DRAWING_SAMPLES) if drawing else 0,
+    )
+    return after, tuple(_findings(before, after, sample, facts, now=now))
+
+
+def self_restore_due(*, expected_release_at: datetime | None, fresh: bool, now: datetime) -> bool:
+    """Whether a trip's timer releases its hold now: only on fresh data (DESIGN §3.5)."""
+    return expected_release_at is not None and fresh and now >= expected_release_at
+
+
+def let_go(reason: Reason) -> LetGo:
+    """Return the release of a trip whose timer is over."""
+    return LetGo(reason=reason, evidence={"cause": "self_restore_delay_over"})
+
+
+def _findings(
+    before: Judged, after: Judged, sample: ChannelSample, facts: TripFacts, *, now: datetime
+) -> Iterator[Finding]:
+    if sample.relay is Relay.OPEN:
+        yield from _opening(before, sample, facts, now=now)
+    elif sample.relay is Relay.CLOSED and facts.wanted is Relay.OPEN and before.relay is Relay.OPEN:
+        yield RaiseAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD, evidence=_evidence(sample))
+    if sample.relay is Relay.OPEN or facts.wanted is Relay.CLOSED:
+        yield ClearAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD)
+    if after.drawing_samples >= DRAWING_SAMPLES > before.drawing_samples:
+        yield RaiseAlarm(kind=AlarmKind.OPEN_BUT_DRAWING, evidence=_evidence(sample))
+    elif before.drawing_samples and not after.drawing_samples:
+        yield ClearAlarm(kind=AlarmKind.OPEN_BUT_DRAWING)
+    for flag, kind in FLAG_ALARMS:
+        if flag in after.flags and flag not in before.flags:
+            yield RaiseAlarm(kind=kind, evidence=_evidence(sample))
+        elif flag in before.flags and flag not in after.flags:
+            yield ClearAlarm(kind=kind)
+
+
+def _opening(before: Judged, sample: ChannelSample, facts: TripFacts, *, now: datetime) -> Iterator[Finding]:
+    tripped = sample.flags & TRIP_FLAGS
+    if tripped:
+        if before.relay is Relay.OPEN and tripped <= before.flags:
+            return
+        yield Place(
+            reason=Reason.MODULE_TRIP,
+            evidence=_evidence(sample),
+            expected_release_at=_self_restore_at(facts, facts.trips_at, now=now),
+        )
+    elif not facts.ours_open and before.relay is not Relay.OPEN:
+        yield Place(
+            reason=Reason.OPENED_LOCALLY,
+            evidence=_evidence(sample),
+            expected_release_at=_self_restore_at(facts, facts.trips_at, now=now),
+        )
+
+
+def _self_restore_at(facts: TripFacts, trips_at: tuple[datetime, ...], *, now: datetime) -> datetime | None:
+    if facts.self_restore_s is None:
+        return None
+    since = now - timedelta(seconds=DAY_S)
+    if sum(at > since for at in trips_at) >= facts.max_self_restores:
+        return None  # latched: maintenance resets it
+    return now + timedelta(seconds=facts.self_restore_s)
+
+
+def _draws(sample: ChannelSample) -> bool:
+    return (sample.power_w or 0.0) > DRAWING_POWER_W or (sample.current_a or 0.0) > DRAWING_CURRENT_A
+
+
+def _evidence(sample: ChannelSample) -> dict[str, str | float | list[str] | None]:
+    return {
+        "relay": None if sample.relay is None else sample.relay.value,
+        "flags": sorted(flag.value for flag in sample.flags),
+        "power_w": sample.power_w,
+        "current_a": sample.current_a,
+    }
