@@ -1,5 +1,6 @@
 """Alarms in the books: one active alarm for one condition; every step leaves an event with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -192,3 +193,9 @@ def listing(
     if len(page) > limit:
         return page[:limit], page[limit - 1].alarm_id
     return page, None
+
+
+def by_ids(connection: Connection, alarm_ids: Sequence[str]) -> dict[str, Alarm]:
+    """Return alarms by id in one query; an unknown id is left out."""
+    rows = connection.execute(sa.select(alarms).where(alarms.c.alarm_id.in_(list(alarm_ids))))
+    return {row["alarm_id"]: Alarm(**row) for row in rows.mappings()}
