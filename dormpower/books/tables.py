@@ -211,6 +211,9 @@ quarantines = Table(
     Column("estimate_wh", Amount),
     Column("decided_at", Instant),  # a person's decision waits for the gateway, which owns the meter point
     Column("decided_by", String),
+    # The suspect register that the person saw: metering goes on from it.
+    Column("decided_register_wh", Amount),
+    Column("decided_register_at", Instant),
     Column("note", String),
     sa.Index(
         "uq_quarantines_open",
