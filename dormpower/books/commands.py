@@ -1,0 +1,106 @@
+"""Commands to relays, recorded before they are sent and finished with what was read back (invariants 16, 17).
+
+A gateway that dies in between leaves a command without an end: at the next start it is marked `interrupted` and
+never sent again as such; the reconciler looks at the relay and decides anew.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from dormpower.books import events
+from dormpower.books.ids import new_id
+from dormpower.books.tables import commands
+from dormpower.domain.samples import Relay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command and how it ended; `outcome` is None while it is under way."""
+
+    command_id: str
+    circuit_id: str
+    module_id: str
+    channel: int
+    relay: str
+    cause: dict[str, Any]
+    attempt: int
+    recorded_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    read_back_relay: str | None
+    read_back_at: datetime | None
+
+
+def record(
+    connection: Connection,
+    *,
+    circuit_id: str,
+    module_id: str,
+    channel: int,
+    relay: Relay,
+    cause: dict[str, Any],
+    attempt: int,
+    now: datetime,
+    expires_at: datetime,
+) -> str:
+    """Put a command on record before it is sent and return its id. `now` is campus, `expires_at` real time."""
+    command_id = new_id("cmd", now)
+    connection.execute(
+        sa.insert(commands).values(
+            command_id=command_id,
+            circuit_id=circuit_id,
+            module_id=module_id,
+            channel=channel,
+            relay=relay.value,
+            cause=cause,
+            attempt=attempt,
+            recorded_at=now,
+            expires_at=expires_at,
+        )
+    )
+    return command_id
+
+
+def finish(
+    connection: Connection, *, command_id: str, outcome: str, read_back: Relay | None, now: datetime
+) -> None:
+    """Put the end of a command on record, once; an event tells of it."""
+    circuit_id = connection.scalar(
+        sa.update(commands)
+        .where(commands.c.command_id == command_id, commands.c.finished_at.is_(None))
+        .values(
+            finished_at=now,
+            outcome=outcome,
+            read_back_relay=None if read_back is None else read_back.value,
+            read_back_at=None if read_back is None else now,
+        )
+        .returning(commands.c.circuit_id)
+    )
+    if circuit_id is not None:
+        events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
+
+
+def interrupt_unfinished(connection: Connection, now: datetime) -> int:
+    """Mark the commands that a gateway's end cut off; return how many there were."""
+    result = connection.execute(
+        sa.update(commands)
+        .where(commands.c.finished_at.is_(None))
+        .values(finished_at=now, outcome="interrupted")
+    )
+    return int(result.rowcount)
+
+
+def history(connection: Connection, circuit_id: str, *, limit: int = 50) -> list[Command]:
+    """Return a circuit's commands, newest first."""
+    rows = connection.execute(
+        sa.select(commands)
+        .where(commands.c.circuit_id == circuit_id)
+        .order_by(commands.c.recorded_at.desc(), commands.c.command_id.desc())
+        .limit(limit)
+    )
+    return [Command(**row) for row in rows.mappings()]

@@ -1,0 +1,192 @@
+"""What the reconciler and the policies remember of a circuit across restarts, and cuts that wait for approval."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms, audit_log, events, intents, states
+from dormpower.books.tables import control_points, meter_points, pending_cuts
+from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.arrears import NO_WARNINGS, Warnings
+from dormpower.domain.holds import Enforcement, SupplyState
+from dormpower.domain.reconcile import Control
+from dormpower.domain.samples import Relay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPoint:
+    """One circuit's memory. `commanded_relay` open: ours may be the reason why the relay is open."""
+
+    control: Control = Control.SETTLED
+    expected_change_at: datetime | None = None
+    commanded_relay: Relay | None = None
+    opened_at: datetime | None = None
+    failures: int = 0
+    warnings: Warnings = NO_WARNINGS
+    state: SupplyState = SupplyState.OFFLINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingCut:
+    """A cut that the breaker put off until a person approves it (invariant 24); no hold."""
+
+    circuit_id: str
+    reason: str
+    since_at: datetime
+    approved_at: datetime | None
+    approved_by: str | None
+    evidence: Mapping[str, Any]
+
+
+def points(connection: Connection, circuit_ids: Sequence[str] | None = None) -> dict[str, ControlPoint]:
+    """Return the control points by circuit; all of them by default."""
+    query = sa.select(control_points)
+    if circuit_ids is not None:
+        query = query.where(control_points.c.circuit_id.in_(list(circuit_ids)))
+    return {
+        row["circuit_id"]: ControlPoint(
+            control=Control(row["control"]),
+            expected_change_at=row["expected_change_at"],
+            commanded_relay=None if row["commanded_relay"] is None else Relay(row["commanded_relay"]),
+            opened_at=row["opened_at"],
+            failures=row["failures"],
+            warnings=_warnings_from(row["arrears"]),
+            state=SupplyState(row["state"]),
+        )
+        for row in connection.execute(query).mappings()
+    }
+
+
+def save(connection: Connection, *, circuit_id: str, now: datetime, **values: Any) -> None:
+    """Write some columns of a control point; an event is left where people see the change."""
+    states.lock(connection, circuit_id)
+    connection.execute(
+        sa.update(control_points).where(control_points.c.circuit_id == circuit_id).values(**values)
+    )
+    if "control" in values or "arrears" in values:
+        events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
+
+
+def save_warnings(connection: Connection, *, circuit_id: str, warnings: Warnings, now: datetime) -> None:
+    """Write which warnings stand: this is what the room's status shows."""
+    save(connection, circuit_id=circuit_id, now=now, arrears=_warnings_to(warnings))
+
+
+def save_relay(connection: Connection, *, circuit_id: str, relay: Relay, now: datetime) -> None:
+    """Write what a command read back, so that people see it before the next poll."""
+    connection.execute(
+        sa.update(meter_points)
+        .where(meter_points.c.circuit_id == circuit_id)
+        .values(relay=relay.value, relay_at=now)
+    )
+
+
+def pend_cut(
+    connection: Connection, *, circuit_id: str, reason: str, evidence: Mapping[str, Any], now: datetime
+) -> bool:
+    """Put a cut on the list of those that wait for approval, with one alarm for the site; False if it is there."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    result = connection.execute(
+        insert(pending_cuts)
+        .values(circuit_id=circuit_id, reason=reason, since_at=now, evidence=dict(evidence))
+        .on_conflict_do_nothing()
+    )
+    alarms.raise_alarm(
+        connection,
+        kind=AlarmKind.CUTS_PENDING_APPROVAL,
+        priority=PRIORITIES[AlarmKind.CUTS_PENDING_APPROVAL],
+        subject_kind="site",
+        subject_id="cuts",
+        detail={"first_circuit_id": circuit_id, "reason": reason},
+        now=now,
+    )
+    return result.rowcount > 0
+
+
+def drop_pending(connection: Connection, *, circuit_id: str, reason: str, now: datetime) -> None:
+    """Take a cut off the list: made, or no longer due. The alarm ends with the last one that waits."""
+    connection.execute(
+        sa.delete(pending_cuts).where(
+            pending_cuts.c.circuit_id == circuit_id, pending_cuts.c.reason == reason
+        )
+    )
+    _clear_when_none_waits(connection, now)
+
+
+def pending(connection: Connection) -> list[PendingCut]:
+    """Return the cuts on the list, oldest first; approved ones stay until they are made."""
+    rows = connection.execute(
+        sa.select(pending_cuts).order_by(pending_cuts.c.since_at, pending_cuts.c.circuit_id)
+    )
+    return [PendingCut(**row) for row in rows.mappings()]
+
+
+def approve_cuts(
+    connection: Connection, *, circuit_ids: Sequence[str] | None, actor: str, now: datetime
+) -> int:
+    """Let waiting cuts through (all of them for None); each is judged anew before it is made."""
+    query = sa.update(pending_cuts).where(pending_cuts.c.approved_at.is_(None))
+    if circuit_ids is not None:
+        query = query.where(pending_cuts.c.circuit_id.in_(list(circuit_ids)))
+    approved = connection.execute(
+        query.values(approved_at=now, approved_by=actor).returning(pending_cuts.c.circuit_id)
+    ).scalars()
+    found = sorted(set(approved))
+    for circuit_id in found:
+        intents.leave(connection, circuit_id=circuit_id, cause="cut.approved", now=now)
+        audit_log.write(
+            connection,
+            actor=actor,
+            action="cut.approve",
+            subject_kind="circuit",
+            subject_id=circuit_id,
+            detail={},
+            now=now,
+        )
+    _clear_when_none_waits(connection, now)
+    return len(found)
+
+
+def _clear_when_none_waits(connection: Connection, now: datetime) -> None:
+    waiting = connection.scalar(
+        sa.select(sa.func.count()).select_from(pending_cuts).where(pending_cuts.c.approved_at.is_(None))
+    )
+    if not waiting:
+        alarms.clear_alarm(
+            connection,
+            kind=AlarmKind.CUTS_PENDING_APPROVAL,
+            subject_kind="site",
+            subject_id="cuts",
+            now=now,
+        )
+
+
+def _warnings_to(warnings: Warnings) -> dict[str, Any] | None:
+    if warnings == NO_WARNINGS:
+        return None
+    return {
+        "first_at": warnings.first_at.isoformat() if warnings.first_at else None,
+        "second_at": warnings.second_at.isoformat() if warnings.second_at else None,
+        "mode": warnings.mode.value,
+        "deferred": warnings.deferred,
+    }
+
+
+def _warnings_from(written: Mapping[str, Any] | None) -> Warnings:
+    if not written:
+        return NO_WARNINGS
+
+    def instant(key: str) -> datetime | None:
+        return datetime.fromisoformat(written[key]) if written.get(key) else None
+
+    return Warnings(
+        first_at=instant("first_at"),
+        second_at=instant("second_at"),
+        mode=Enforcement(written.get("mode", "enforce")),
+        deferred=bool(written.get("deferred", False)),
+    )
