@@ -33,10 +33,11 @@ _STATE_FIELDS = tuple(
 
 @dataclass(slots=True)
 class MeterPoint:
-    """A circuit's state and when its channel was last seen."""
+    """A circuit's state, when it was last seen, and whether a new span ended its quarantine just now."""
 
     state: MeterState
     seen_at: datetime | None
+    quarantine_replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def open_points(
     points: dict[str, MeterPoint] = {}
     for row in connection.execute(query).all():
         state = _state(row, rules)
+        replaced = False
         if state.register_at is None and not state.candidates:
             state = new_state(
                 span_id=row.now_span_id,
@@ -94,10 +96,11 @@ def open_points(
                 final_at=row.ended_at,
                 rules=rules,
             )
+            replaced = state.standing is Standing.QUARANTINED
             state = judgement.state
             write_closed(connection, [(row.circuit_id, judgement)])
             write_states(connection, [(row.circuit_id, state)])
-        points[row.circuit_id] = MeterPoint(state=state, seen_at=row.last_seen_at)
+        points[row.circuit_id] = MeterPoint(state=state, seen_at=row.last_seen_at, quarantine_replaced=replaced)
     return points
 
 

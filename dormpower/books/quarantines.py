@@ -1,8 +1,8 @@
 """Quarantines in the books: opened and ended by the gateway, decided by a person.
 
-The gateway owns the meter point, so a decision doesn't touch it: it is recorded here, with the register that the
-person saw, and takes effect in the gateway's next batch (`decided`, then `close`). No other writer can then
-overwrite it, and no energy is lost or charged twice between the two.
+The gateway owns the meter point, so a decision doesn't touch it: it is recorded here, with the register that
+the person saw, and takes effect in the gateway's next batch (`decided`, then `close`). No other writer can
+then overwrite it, and no energy is lost or charged twice between the two.
 """
 
 from dataclasses import dataclass
@@ -82,23 +82,19 @@ def open_quarantine(
 
 
 def close(connection: Connection, *, circuit_id: str, decision: str, now: datetime) -> None:
-    """Record that a circuit's open quarantine is over ("returned", "replaced", or as decided); clear the alarm."""
+    """Record that a quarantine is over ("returned", "replaced", or as decided) and clear its alarm."""
     connection.execute(
         sa.update(quarantines)
         .where(quarantines.c.circuit_id == circuit_id, quarantines.c.closed_at.is_(None))
         .values(closed_at=now, decision=decision)
     )
-    alarms.clear_alarm(
-        connection, kind=ALARM_KIND, subject_kind="circuit", subject_id=circuit_id, now=now
-    )
+    alarms.clear_alarm(connection, kind=ALARM_KIND, subject_kind="circuit", subject_id=circuit_id, now=now)
 
 
 def decided(connection: Connection) -> list[Decided]:
     """Return the decisions that wait for the gateway."""
     rows = connection.execute(
-        sa.select(quarantines).where(
-            quarantines.c.closed_at.is_(None), quarantines.c.decided_at.is_not(None)
-        )
+        sa.select(quarantines).where(quarantines.c.closed_at.is_(None), quarantines.c.decided_at.is_not(None))
     ).all()
     return [
         Decided(
@@ -149,9 +145,7 @@ def estimate(
     not within 0 to the largest amount.
     """
     if not 0 <= energy_wh <= MAX_ENERGY_WH:
-        raise UnableToDecideQuarantineError(
-            f"energy_wh: expected 0 to {MAX_ENERGY_WH} Wh, got {energy_wh}"
-        )
+        raise UnableToDecideQuarantineError(f"energy_wh: expected 0 to {MAX_ENERGY_WH} Wh, got {energy_wh}")
     _decide(
         connection,
         quarantine_id,

@@ -1,0 +1,363 @@
+"""One batch of samples: judged against the committed states, written in one transaction, then taken over.
+
+A batch changes nothing outside itself until `PointMemory.take_over`, which the intake calls after the commit.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from dormpower.books import quarantines
+from dormpower.books.boundaries import refine
+from dormpower.books.meters import (
+    MeterPoint,
+    Present,
+    moves_position_only,
+    write_closed,
+    write_presents,
+    write_states,
+)
+from dormpower.domain.meter_state import (
+    ChannelLimits,
+    Judgement,
+    MeteringRules,
+    MeterState,
+    Outcome,
+    Reason,
+)
+from dormpower.domain.metering import judge
+from dormpower.domain.samples import ChannelSample, ModuleSample, Observation, Verdict
+from dormpower.domain.spans import UnableToDecideError, decide
+from dormpower.domain.units import InvariantViolationError
+from dormpower.readings.port import Reading
+
+log = structlog.get_logger()
+
+_VERDICTS = {
+    Outcome.ACCEPTED: Verdict.ACCEPTED,
+    Outcome.UNCHANGED: Verdict.ACCEPTED,
+    Outcome.COMMISSIONED: Verdict.ACCEPTED,
+    Outcome.ROLLOVER: Verdict.ACCEPTED,
+    Outcome.RETURNED: Verdict.ACCEPTED,
+    Outcome.COMMISSIONING: Verdict.COMMISSIONING,
+    Outcome.QUARANTINED: Verdict.QUARANTINED,
+    Outcome.STILL_QUARANTINED: Verdict.QUARANTINED,
+}
+_COUNTED = {
+    Verdict.ACCEPTED: "accepted",
+    Verdict.COMMISSIONING: "commissioning",
+    Verdict.QUARANTINED: "quarantined",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointConfig:
+    """The circuit that a module's channel serves, and what that channel can plausibly do."""
+
+    circuit_id: str
+    limits: ChannelLimits
+
+
+@dataclass(slots=True)
+class PointMemory:
+    """The committed meter states, when each circuit was last seen, and what was
+    logged already of modules whose clock is ahead and of channels that the site doesn't know."""
+
+    states: dict[str, MeterState] = field(default_factory=dict)
+    seen_at: dict[str, datetime] = field(default_factory=dict)
+    ahead: set[str] = field(default_factory=set)
+    unknown: set[tuple[str, int]] = field(default_factory=set)
+
+    def take_over(self, batch: "Batch") -> None:
+        """Make a committed batch's states the present ones."""
+        self.states.update(batch.states)
+        self.seen_at.update(batch.seen_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    circuit_id: str
+    sample: ChannelSample
+    register_wh: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """A quarantine that began (with its state and reason) or ended (with what ended it), in order."""
+
+    circuit_id: str
+    module_id: str = ""
+    state: MeterState | None = None
+    reason: Reason | None = None
+    limits: ChannelLimits | None = None
+    decision: str = ""
+
+
+class Batch:
+    """Judges samples and collects what their commit writes."""
+
+    def __init__(
+        self,
+        *,
+        memory: PointMemory,
+        points: Mapping[tuple[str, int], PointConfig],
+        rules: MeteringRules,
+        now: datetime,
+    ) -> None:
+        self.states: dict[str, MeterState] = {}
+        self.seen_at: dict[str, datetime] = {}
+        self.observations: list[Observation] = []
+        self.readings: list[Reading] = []
+        self.counted: Counter[str] = Counter()
+        self._memory = memory
+        self._points = points
+        self._rules = rules
+        self._now = now
+        self._presents: dict[str, tuple[ChannelSample, datetime]] = {}
+        self._closed: list[tuple[str, Judgement]] = []
+        self._whole: set[str] = set()
+        self._late: list[_Late] = []
+        self._turns: list[_Turn] = []
+        self._ahead_now: set[str] = set()
+        self._heard_now: set[str] = set()
+        self._unknown: set[tuple[str, int]] = set()
+
+    def adopt(self, opened: Mapping[str, MeterPoint], connection: Connection) -> None:
+        """Take states as the books have them, before any sample is judged."""
+        for circuit_id, point in opened.items():
+            self.states[circuit_id] = point.state
+            if point.seen_at is not None:
+                self.seen_at[circuit_id] = point.seen_at
+            if point.quarantine_replaced:
+                quarantines.close(connection, circuit_id=circuit_id, decision="replaced", now=self._now)
+
+    def apply_decisions(self, connection: Connection) -> None:
+        """Carry out what people decided on quarantines of our circuits."""
+        limits_of: dict[str, ChannelLimits] | None = None
+        for decided in quarantines.decided(connection):
+            state = self._state(decided.circuit_id)
+            if limits_of is None:
+                limits_of = {point.circuit_id: point.limits for point in self._points.values()}
+            limits = limits_of.get(decided.circuit_id)
+            if state is None or limits is None:
+                continue
+            try:
+                judgement = decide(
+                    state,
+                    decision=decided.decision,
+                    register_wh=decided.register_wh,
+                    at=decided.at,
+                    estimate_wh=decided.estimate_wh,
+                    limits=limits,
+                    rules=self._rules,
+                )
+            except UnableToDecideError as refusal:
+                log.warning("quarantine.undecidable", circuit=decided.circuit_id, fault=str(refusal))
+                continue
+            self.states[decided.circuit_id] = judgement.state
+            self._whole.add(decided.circuit_id)
+            self._closed.append((decided.circuit_id, judgement))
+            self._turns.append(_Turn(circuit_id=decided.circuit_id, decision=decided.decision.value))
+
+    def take(self, sample: ModuleSample) -> None:
+        """Judge a module's channels."""
+        self._heard_now.add(sample.module_id)
+        for channel in sample.channels:
+            point = self._points.get((sample.module_id, channel.channel))
+            state = None if point is None else self._state(point.circuit_id)
+            if point is None or state is None:
+                self.counted["unknown_channel"] += 1
+                self._unknown.add((sample.module_id, channel.channel))
+            elif channel.register_wh is None:
+                self._take_fast(point.circuit_id, state, channel, sample)
+            else:
+                self._take_register(point, state, channel, channel.register_wh, sample)
+
+    def write(self, connection: Connection) -> list[Reading]:
+        """Write all that changed; return the readings of late samples that refined a boundary."""
+        write_closed(connection, self._closed)
+        refined = self._refine(connection)
+        write_states(connection, [(circuit_id, self.states[circuit_id]) for circuit_id in self._whole])
+        write_presents(
+            connection,
+            [
+                Present(circuit_id=circuit_id, state=self._known_state(circuit_id), sample=sample, at=at)
+                for circuit_id, (sample, at) in self._presents.items()
+            ],
+        )
+        for turn in self._turns:
+            self._write_turn(connection, turn)
+        return refined
+
+    def log_transitions(self) -> None:
+        """Log what changed with this batch, once; modules with a clock ahead again when it was right."""
+        for module_id in sorted(self._ahead_now - self._memory.ahead):
+            log.warning("sample.ahead_of_clock", module=module_id, bound_s=self._rules.ahead.total_seconds())
+        self._memory.ahead |= self._ahead_now
+        self._memory.ahead -= self._heard_now - self._ahead_now
+        for turn in self._turns:
+            if turn.state is None:
+                log.info("register.believed", circuit=turn.circuit_id, decision=turn.decision)
+            else:
+                log.warning(
+                    "register.quarantined",
+                    circuit=turn.circuit_id,
+                    module=turn.module_id,
+                    reason=turn.reason,
+                    accepted_wh=turn.state.register_wh,
+                    register_wh=turn.state.suspect_register_wh,
+                )
+        for module_id, channel in sorted(self._unknown - self._memory.unknown):
+            log.warning("sample.unknown_channel", module=module_id, channel=channel)
+        self._memory.unknown |= self._unknown
+
+    def _take_fast(
+        self, circuit_id: str, state: MeterState, channel: ChannelSample, sample: ModuleSample
+    ) -> None:
+        if sample.at > self._now + self._rules.ahead:
+            self._refuse(sample)
+        elif self._is_newest(circuit_id, sample.at):
+            self.counted["without_register"] += 1
+            self._observe(circuit_id, state, channel, sample.at, Verdict.NO_REGISTER)
+        else:
+            self.counted["late"] += 1
+
+    def _take_register(
+        self,
+        point: PointConfig,
+        state: MeterState,
+        channel: ChannelSample,
+        register_wh: int,
+        sample: ModuleSample,
+    ) -> None:
+        circuit_id, at = point.circuit_id, sample.at
+        judgement = judge(
+            state, register_wh=register_wh, at=at, now=self._now, limits=point.limits, rules=self._rules
+        )
+        outcome = judgement.outcome
+        if outcome is Outcome.AHEAD_OF_CLOCK:
+            self._refuse(sample)
+            return
+        if outcome is Outcome.LATE:
+            self._take_late(circuit_id, state, channel, register_wh, at)
+            return
+        state = judgement.state
+        self.states[circuit_id] = state
+        if not moves_position_only(judgement):
+            self._keep(point, judgement, sample.module_id)
+        verdict = _VERDICTS[outcome]
+        self.counted[_COUNTED[verdict]] += 1
+        if verdict is Verdict.ACCEPTED:
+            self.readings.append(_reading(circuit_id, channel, register_wh, at))
+        if self._is_newest(circuit_id, at):
+            self._observe(circuit_id, state, channel, at, verdict)
+
+    def _keep(self, point: PointConfig, judgement: Judgement, module_id: str) -> None:
+        circuit_id = point.circuit_id
+        self._whole.add(circuit_id)
+        if judgement.segments or judgement.boundaries:
+            self._closed.append((circuit_id, judgement))
+        if judgement.outcome is Outcome.QUARANTINED:
+            self._turns.append(
+                _Turn(
+                    circuit_id=circuit_id,
+                    module_id=module_id,
+                    state=judgement.state,
+                    reason=judgement.reason,
+                    limits=point.limits,
+                )
+            )
+        elif judgement.outcome is Outcome.RETURNED:
+            self._turns.append(_Turn(circuit_id=circuit_id, decision="returned"))
+
+    def _take_late(
+        self, circuit_id: str, state: MeterState, channel: ChannelSample, register_wh: int, at: datetime
+    ) -> None:
+        """A late sample within the open segment is a reading; one before it may refine a boundary."""
+        self.counted["late"] += 1
+        if state.register_at is None or at == state.register_at:
+            return
+        in_open_segment = state.segment_from_at is not None and at > state.segment_from_at
+        if in_open_segment and state.segment_from_wh <= register_wh <= state.register_wh:
+            self.readings.append(_reading(circuit_id, channel, register_wh, at))
+        self._late.append(_Late(circuit_id, channel, register_wh, at))
+
+    def _refine(self, connection: Connection) -> list[Reading]:
+        refined = []
+        for late in self._late:
+            state = refine(
+                connection,
+                circuit_id=late.circuit_id,
+                state=self._known_state(late.circuit_id),
+                register_wh=late.register_wh,
+                at=late.at,
+                rules=self._rules,
+            )
+            if state is not None:
+                self.states[late.circuit_id] = state
+                self._whole.add(late.circuit_id)
+                refined.append(_reading(late.circuit_id, late.sample, late.register_wh, late.at))
+        return refined
+
+    def _write_turn(self, connection: Connection, turn: "_Turn") -> None:
+        if turn.state is None or turn.reason is None or turn.limits is None:
+            quarantines.close(connection, circuit_id=turn.circuit_id, decision=turn.decision, now=self._now)
+            return
+        quarantines.open_quarantine(
+            connection,
+            circuit_id=turn.circuit_id,
+            module_id=turn.module_id,
+            state=turn.state,
+            reason=turn.reason,
+            detail={"rated_current_a": turn.limits.rated_current_a, "modulus_wh": turn.limits.modulus_wh},
+            now=self._now,
+        )
+
+    def _observe(
+        self, circuit_id: str, state: MeterState, channel: ChannelSample, at: datetime, verdict: Verdict
+    ) -> None:
+        self.seen_at[circuit_id] = at
+        self._presents[circuit_id] = (channel, at)
+        self.observations.append(
+            Observation(
+                circuit_id=circuit_id, at=at, verdict=verdict, metered_wh=state.metered_wh, sample=channel
+            )
+        )
+
+    def _refuse(self, sample: ModuleSample) -> None:
+        self.counted["refused"] += 1
+        self._ahead_now.add(sample.module_id)
+
+    def _is_newest(self, circuit_id: str, at: datetime) -> bool:
+        seen_at = self.seen_at.get(circuit_id)
+        if seen_at is None:
+            seen_at = self._memory.seen_at.get(circuit_id)
+        return seen_at is None or at > seen_at
+
+    def _state(self, circuit_id: str) -> MeterState | None:
+        state = self.states.get(circuit_id)
+        return self._memory.states.get(circuit_id) if state is None else state
+
+    def _known_state(self, circuit_id: str) -> MeterState:
+        state = self._state(circuit_id)
+        if state is None:
+            raise InvariantViolationError(f"{circuit_id}: a sample was judged without a meter state")
+        return state
+
+
+def _reading(circuit_id: str, channel: ChannelSample, register_wh: int, at: datetime) -> Reading:
+    return Reading(
+        circuit_id=circuit_id,
+        at=at,
+        register_wh=register_wh,
+        power_w=channel.power_w,
+        voltage_v=channel.voltage_v,
+        current_a=channel.current_a,
+        power_factor=channel.power_factor,
+        relay=None if channel.relay is None else channel.relay.value,
+    )

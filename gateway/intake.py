@@ -1,0 +1,263 @@
+"""Intake: samples from the field become readings, charges and observations, about one batch a second.
+
+Theory of operation
+-------------------
+`submit` puts a module's sample into a bounded queue on the event loop. `run` takes batches from it and hands
+each to the one writer thread, which commits in this order: the accepted readings, durable in their store; then
+one transaction of the books with positions, segments, quarantines and what the policies decided; then, back on
+the event loop, the memory of the control part and each sample's `done` (an MQTT acknowledgement). What memory
+holds changes only after the commit, so a batch that failed is judged again from the same states: replaying
+changes nothing, because the readings store overwrites the same (circuit, time) and a sample that the books have
+seen is late.
+
+While the books or the readings store can't be reached the batch is kept and retried with back-off; the queue
+fills and then drops its oldest samples, counted. Registers are cumulative, so dropped samples cost detail, not
+energy. Any other fault ends `run`: a broken invariant stops the gateway, loudly.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection
+
+from dormpower.books import meters
+from dormpower.books.database import Books
+from dormpower.clock import Clock
+from dormpower.domain.days import CampusDays
+from dormpower.domain.meter_state import MeteringRules, MeterState
+from dormpower.domain.samples import ModuleSample, Observation
+from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
+from gateway.batch import Batch, PointConfig, PointMemory
+
+log = structlog.get_logger()
+
+AfterCommit = Callable[[], None]
+DecideBatch = Callable[[Connection, Sequence[Observation], datetime], AfterCommit]
+
+BATCH_S = 1.0
+BATCH_LIMIT = 5_000
+QUEUE_LIMIT = 50_000
+FIRST_RETRY_S = 0.5
+LAST_RETRY_S = 30.0
+# A module's clock and ours may differ by this; the second figure is real time, for clocks that run fast.
+AHEAD = timedelta(minutes=5)
+AHEAD_REAL_S = 30
+
+
+@dataclass(slots=True)
+class IntakeCounters:
+    """What intake has done since it started; channel samples, except batches and dropped module samples."""
+
+    accepted: int = 0
+    late: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    commissioning: int = 0
+    without_register: int = 0
+    unknown_channel: int = 0
+    batches: int = 0
+    batch_seconds: float = 0.0
+    retries: int = 0
+    queue_depth: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A sample that waits for its batch."""
+
+    sample: ModuleSample
+    done: Callable[[], None] | None
+
+
+class Intake:
+    """Takes samples in. All methods but `state` belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        readings: ReadingsStore,
+        clock: Clock,
+        points: Mapping[tuple[str, int], PointConfig],
+        poll_cycle_s: float,
+        zone: tzinfo,
+        decide: DecideBatch,
+        writer: Executor,
+        batch_s: float = BATCH_S,
+        batch_limit: int = BATCH_LIMIT,
+        queue_limit: int = QUEUE_LIMIT,
+    ) -> None:
+        self.counters = IntakeCounters()
+        self._books = books
+        self._readings = readings
+        self._clock = clock
+        self._points = points
+        self._decide = decide
+        self._writer = writer
+        self._batch_s = batch_s
+        self._batch_limit = batch_limit
+        self._queue_limit = queue_limit
+        self.rules = MeteringRules(
+            days=CampusDays(zone),
+            boundary_within=timedelta(seconds=2 * poll_cycle_s * clock.speed),
+            ahead=max(AHEAD, timedelta(seconds=AHEAD_REAL_S * clock.speed)),
+        )
+        self._memory = PointMemory()
+        self._queue: deque[Queued] = deque()
+        self._pending: list[Queued] = []  # the batch that failed, first in line
+        self._reloads: set[str] = set()
+        self._wake = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._opened = False
+
+    def submit(self, sample: ModuleSample, *, done: Callable[[], None] | None = None) -> None:
+        """Queue a sample; `done` is called on the event loop once it is committed."""
+        if len(self._queue) >= self._queue_limit:
+            self._queue.popleft()
+            self.counters.dropped += 1
+        self._queue.append(Queued(sample, done))
+        self.counters.queue_depth = len(self._queue)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def reload(self, circuit_id: str) -> None:
+        """Read a circuit's meter point again with the next batch: its channel changed, or it was decided on."""
+        self._reloads.add(circuit_id)
+        self._wake.set()
+
+    def state(self, circuit_id: str) -> MeterState | None:
+        """Return a circuit's committed meter state; None before the first batch or for an unknown circuit."""
+        return self._memory.states.get(circuit_id)
+
+    async def run(self) -> None:
+        """Take batches in until cancelled; what is queued then is left to `flush`."""
+        retry_s = FIRST_RETRY_S
+        stalled = False
+        while True:
+            await self._wake.wait()
+            started = self._clock.monotonic()
+            try:
+                await self.flush()
+            except (UnableToReachReadingsError, OSError, sa.exc.DBAPIError) as fault:
+                if not is_outage(fault):
+                    raise
+                self.counters.retries += 1
+                if not stalled:
+                    stalled = True
+                    log.warning("intake.stalled", fault=str(fault), waiting=len(self._pending))
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, LAST_RETRY_S)
+                continue
+            if stalled:
+                log.info("intake.resumed")
+            stalled = False
+            retry_s = FIRST_RETRY_S
+            pause_s = self._batch_s - (self._clock.monotonic() - started)
+            if pause_s > 0 and len(self._queue) < self._batch_limit:
+                await asyncio.sleep(pause_s)
+
+    async def flush(self) -> None:
+        """Commit all that is queued now. Raises what the books or the readings store raise; nothing is lost."""
+        async with self._committing:
+            self._wake.clear()
+            left = len(self._pending) + len(self._queue)
+            first = True
+            while left > 0 or (first and (self._reloads or not self._opened)):
+                left -= await self._commit_next()
+                first = False
+
+    async def _commit_next(self) -> int:
+        while self._queue and len(self._pending) < self._batch_limit:
+            self._pending.append(self._queue.popleft())
+        self.counters.queue_depth = len(self._queue)
+        pending, reloads = self._pending, frozenset(self._reloads)
+        started = self._clock.monotonic()
+        loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._writer, self._commit, pending, reloads)
+        try:
+            batch, after_commit = await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            # The thread goes on; the batch counts if it commits, and its samples are late if they come again.
+            await asyncio.wait([commit])
+            if commit.exception() is None:
+                batch, after_commit = commit.result()
+                self._finish(pending, reloads, batch, after_commit, started)
+            raise
+        except BaseException:
+            self._wake.set()
+            raise
+        self._finish(pending, reloads, batch, after_commit, started)
+        return len(pending)
+
+    def _finish(
+        self,
+        pending: list[Queued],
+        reloads: frozenset[str],
+        batch: Batch,
+        after_commit: AfterCommit,
+        started: float,
+    ) -> None:
+        self._pending = []
+        self._reloads -= reloads
+        self._opened = True
+        self._memory.take_over(batch)
+        self._count(batch)
+        self.counters.batches += 1
+        self.counters.batch_seconds += self._clock.monotonic() - started
+        after_commit()
+        for queued in pending:
+            if queued.done is not None:
+                queued.done()
+
+    def _commit(self, pending: Sequence[Queued], reloads: frozenset[str]) -> tuple[Batch, AfterCommit]:
+        """Judge and commit a batch, in the writer thread; memory is left as it was."""
+        now = self._clock.now()
+        batch = Batch(memory=self._memory, points=self._points, rules=self.rules, now=now)
+        if reloads or not self._opened:
+            with self._books.write() as connection:
+                batch.adopt(
+                    meters.open_points(
+                        connection, rules=self.rules, circuit_ids=reloads if self._opened else None
+                    ),
+                    connection,
+                )
+        with self._books.write() as connection:
+            batch.apply_decisions(connection)
+            for queued in pending:
+                batch.take(queued.sample)
+            if batch.readings:
+                self._readings.append(batch.readings)
+            refined = batch.write(connection)
+            if refined:
+                self._readings.append(refined)
+            after_commit = self._decide(connection, batch.observations, now)
+        return batch, after_commit
+
+    def _count(self, batch: Batch) -> None:
+        for name in (
+            "accepted",
+            "late",
+            "quarantined",
+            "refused",
+            "commissioning",
+            "without_register",
+            "unknown_channel",
+        ):
+            setattr(self.counters, name, getattr(self.counters, name) + batch.counted[name])
+        batch.log_transitions()
+
+
+def is_outage(fault: BaseException) -> bool:
+    """Whether a fault passes by itself (store or database away or busy), so that the batch is worth keeping."""
+    if isinstance(fault, sa.exc.DBAPIError):
+        return fault.connection_invalidated or isinstance(
+            fault, sa.exc.OperationalError | sa.exc.InterfaceError
+        )
+    return isinstance(fault, UnableToReachReadingsError | OSError)
