@@ -598,3 +598,13 @@ jobs = Table(
     Column("period", String, primary_key=True),
     Column("done_at", Instant, nullable=False),
 )
+
+# What a process has counted since it started; the API's /metrics shows them beside its own.
+process_counters = Table(
+    "process_counters",
+    metadata,
+    Column("process", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", sa.Float, nullable=False),
+    Column("written_at", Instant, nullable=False),  # real time
+)
