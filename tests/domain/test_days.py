@@ -34,7 +34,7 @@ def test_a_day_is_as_long_as_the_clock_on_campus_says(zone: str, on: date, hours
 
 
 @given(
-    at=st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2037, 1, 1), timezones=st.just(UTC)),
+    at=st.integers(-(9 * 10**8), 3 * 10**8).map(lambda seconds: START + timedelta(seconds=seconds)),
     zone=st.sampled_from(["Asia/Shanghai", "Europe/Berlin", "America/Sao_Paulo", "America/Havana"]),
 )
 def test_every_instant_is_within_the_day_that_it_belongs_to(at: datetime, zone: str) -> None:
