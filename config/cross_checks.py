@@ -1,24 +1,19 @@
-"""What takes two values of the site to see, and turning a checked site file into the domain's site."""
+"""What takes two values of the site to see: references, doubles, circles, gaps, and what a profile lacks."""
 
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from config.faults import Findings, did_you_mean
+from config.profiles import Profile
 from config.rooms_file import SourcedRoom
-from config.site_file import PoliciesSection, RoomRow, SerialLine, SiteFile, TcpLine
-from dormpower.domain.site import (
-    Circuit,
-    CircuitKind,
-    Feeder,
-    Framer,
-    Line,
-    Module,
-    Room,
-    Transport,
-)
+from config.site_file import ModuleRow, PoliciesSection, SiteFile
+from config.site_objects import served_by, to_line
+from dormpower.domain.site import CircuitKind
 
 
-def check_site(file: SiteFile, rooms: Sequence[SourcedRoom], findings: Findings) -> None:
+def check_site(
+    file: SiteFile, rooms: Sequence[SourcedRoom], profiles: Mapping[str, Profile], findings: Findings
+) -> None:
     """Note every contradiction between the parts of a site."""
     _check_unique(findings, "lines", "id", [line.id for line in file.lines])
     _check_unique(findings, "modules", "id", [module.id for module in file.modules])
@@ -27,6 +22,8 @@ def check_site(file: SiteFile, rooms: Sequence[SourcedRoom], findings: Findings)
     _check_modules(file, findings)
     _check_feeders(file, findings)
     _check_rooms(file, rooms, findings)
+    _check_profiles(file, profiles, findings)
+    _check_channels_of_profiles(file, rooms, profiles, findings)
     _check_prices(file.policies, findings)
     _check_levels(file.policies, findings)
 
@@ -195,81 +192,64 @@ def _check_levels(policies: PoliciesSection, findings: Findings) -> None:
         )
 
 
-def served_by(row: RoomRow, kind: CircuitKind) -> tuple[str | None, int | None]:
-    """Return the module and channel of a room's circuit."""
-    if kind is CircuitKind.LIGHTING:
-        return row.lighting_module, row.lighting_channel
-    return row.ac_module, row.ac_channel
-
-
-def to_line(line: TcpLine | SerialLine) -> Line:
-    """Return the domain's line."""
-    if isinstance(line, TcpLine):
-        return Line(
-            line_id=line.id,
-            transport=Transport.TCP,
-            host=line.host,
-            port=line.port,
-            framer=Framer(line.framer),
-            timeout_ms=line.timeout_ms,
-            gap_ms=line.gap_ms,
-        )
-    return Line(
-        line_id=line.id,
-        transport=Transport.SERIAL,
-        framer=Framer.RTU,
-        device=line.device,
-        baud=line.baud,
-        parity=line.parity,
-        stop_bits=line.stop_bits,
-        timeout_ms=line.timeout_ms,
-        gap_ms=line.gap_ms,
-    )
-
-
-def to_room(row: RoomRow) -> Room:
-    """Return the domain's room with its circuits."""
-    circuits = []
-    for kind in CircuitKind:
-        module, channel = served_by(row, kind)
-        if module is not None and channel is not None:
-            circuits.append(
-                Circuit(
-                    circuit_id=f"{row.room_id}-{kind}",
-                    room_id=row.room_id,
-                    kind=kind,
-                    module_id=module,
-                    channel=channel,
+def _check_profiles(file: SiteFile, profiles: Mapping[str, Profile], findings: Findings) -> None:
+    on_broker = 0
+    for index, module in enumerate(file.modules):
+        profile = profiles.get(module.profile)
+        place = f"modules[{index}]"
+        if profile is None:
+            if profiles:
+                meant = did_you_mean(module.profile, [*profiles])
+                findings.refuse(f"{place}.profile", f"unknown profile {module.profile!r}{meant}")
+        elif profile.kind == "modbus" and module.line is None:
+            findings.refuse(f"{place}.line", f"expected a line, as {module.profile} speaks Modbus, got nothing")
+        elif profile.kind == "mqtt":
+            on_broker += 1
+            if module.line is not None:
+                findings.refuse(
+                    f"{place}.line", f"expected none, as {module.profile} speaks MQTT, got {module.line!r}"
                 )
+    if on_broker and file.mqtt is None:
+        findings.refuse("mqtt", f"expected a broker for {on_broker} MQTT modules, got nothing")
+
+
+def _check_channels_of_profiles(
+    file: SiteFile, rooms: Sequence[SourcedRoom], profiles: Mapping[str, Profile], findings: Findings
+) -> None:
+    modules = {module.id: module for module in file.modules}
+    circuits: Counter[str] = Counter()
+    for room in rooms:
+        for kind in CircuitKind:
+            name, channel = served_by(room.row, kind)
+            module = modules.get(name or "")
+            if module is None or channel is None:
+                continue
+            circuits[module.profile] += 1
+            lacking = _lacking(module, channel, profiles)
+            if lacking:
+                findings.refuse(room.key(f"{kind}_channel"), lacking, file=room.file)
+    for index, feeder in enumerate(file.feeders):
+        meter = modules.get(feeder.meter.module) if feeder.meter else None
+        if feeder.meter and meter:
+            lacking = _lacking(meter, feeder.meter.channel, profiles)
+            if lacking:
+                findings.refuse(f"feeders[{index}].meter.channel", lacking)
+    for name, count in sorted(circuits.items()):
+        profile = profiles.get(name)
+        if profile is None:
+            continue
+        if not profile.has_relay:
+            findings.warn("modules", f"profile {name} has no relay: {count} circuits are metered, never cut")
+        elif not profile.confirms:
+            findings.warn(
+                "modules",
+                f"profile {name} documents no read-back: commands to {count} circuits end unconfirmed",
             )
-    return Room(
-        room_id=row.room_id,
-        campus=row.campus,
-        building=row.building,
-        floor=row.floor,
-        name=row.name,
-        rated_current_a=row.rated_current_a,
-        feeder=row.feeder,
-        circuits=tuple(circuits),
-    )
 
 
-def to_modules(file: SiteFile) -> tuple[Module, ...]:
-    """Return the domain's modules."""
-    return tuple(
-        Module(module_id=row.id, profile=row.profile, line_id=row.line, unit=row.unit) for row in file.modules
-    )
-
-
-def to_feeders(file: SiteFile) -> tuple[Feeder, ...]:
-    """Return the domain's feeders, limits in whole watts."""
-    return tuple(
-        Feeder(
-            feeder_id=row.id,
-            parent=row.parent,
-            limit_w=int(row.limit_kw * Decimal(1000)),
-            meter_module_id=row.meter.module if row.meter else None,
-            meter_channel=row.meter.channel if row.meter else None,
-        )
-        for row in file.feeders
-    )
+def _lacking(module: ModuleRow, channel: int, profiles: Mapping[str, Profile]) -> str:
+    profile = profiles.get(module.profile)
+    if profile is None or channel < profile.channel_count:
+        return ""
+    last = profile.channel_count - 1
+    return f"expected {f'0–{last}' if last else '0'}, as {module.profile} has, got {channel}"

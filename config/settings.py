@@ -1,6 +1,7 @@
 """Loading a site: one call from a file to frozen, checked settings, or every fault at once."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
-from config.cross_checks import check_site, to_feeders, to_line, to_modules, to_room
+from config.cross_checks import check_site
 from config.faults import Fault, Findings, UnableToLoadSiteError, show_path
+from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.rooms_file import SourcedRoom, read_rooms
 from config.site_file import (
     ArrearsSection,
@@ -20,7 +22,10 @@ from config.site_file import (
     SiteFile,
     parse_site_file,
 )
+from config.site_objects import to_feeders, to_line, to_modules, to_room
 from config.yaml_source import read_yaml
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.holds import Enforcement
 from dormpower.domain.site import Site
 
 CONFIG_VARIABLE = "DORMPOWER_CONFIG"
@@ -85,10 +90,10 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySettings:
-    """The site's rules as they stand in the file."""
+    """The site's rules, as the domain takes them."""
 
     prices: tuple[PriceRow, ...]
-    arrears: ArrearsSection
+    arrears: ArrearsPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,7 @@ class Settings:
     path: Path
     folder: Path
     site: Site
+    profiles: Mapping[str, Profile]
     database: str
     readings: EmbeddedReadingsSettings | InfluxReadingsSettings
     mqtt: MqttSettings | None
@@ -106,6 +112,7 @@ class Settings:
     policies: PolicySettings
     languages: tuple[str, ...]
     rooms_path: Path | None
+    secret_files: tuple[Path, ...]
     warnings: tuple[Fault, ...]
 
     @property
@@ -157,10 +164,21 @@ def _load(site_path: Path, *, rooms_from: Path | None) -> Settings:
         _check_rooms_file_alone(document, folder, findings)
         raise UnableToLoadSiteError(findings.faults)
     rooms = _rooms(file, folder, findings, rooms_from=rooms_from)
-    check_site(file, rooms, findings)
-    settings = _settings(site_path, folder, file, rooms, findings)
+    profiles = _profiles(file, folder, findings)
+    check_site(file, rooms, profiles, findings)
+    if any(fault.key.startswith("policies.arrears") for fault in findings):
+        raise UnableToLoadSiteError(findings.faults)  # levels out of order: no policy can be made of them
+    settings = _settings(site_path, folder, file, rooms, profiles=profiles, findings=findings)
     findings.raise_if_any()
     return settings
+
+
+def _profiles(file: SiteFile, folder: Path, findings: Findings) -> Mapping[str, Profile]:
+    try:
+        return load_profiles(folder / file.profiles_folder if file.profiles_folder else None)
+    except UnableToLoadProfilesError as refusal:
+        findings.faults.extend(refusal.faults)
+        return {}
 
 
 def _check_rooms_file_alone(document: dict[str, Any] | None, folder: Path, findings: Findings) -> None:
@@ -184,7 +202,13 @@ def _rooms(file: SiteFile, folder: Path, findings: Findings, *, rooms_from: Path
 
 
 def _settings(
-    path: Path, folder: Path, file: SiteFile, rooms: list[SourcedRoom], findings: Findings
+    path: Path,
+    folder: Path,
+    file: SiteFile,
+    rooms: list[SourcedRoom],
+    *,
+    profiles: Mapping[str, Profile],
+    findings: Findings,
 ) -> Settings:
     return Settings(
         path=path.resolve(),
@@ -198,6 +222,7 @@ def _settings(
             lines=tuple(to_line(line) for line in file.lines),
             feeders=to_feeders(file),
         ),
+        profiles=profiles,
         database=file.database,
         readings=_readings(file, folder, findings),
         mqtt=_mqtt(file.mqtt, folder, findings) if file.mqtt else None,
@@ -210,12 +235,32 @@ def _settings(
         ),
         policies=PolicySettings(
             prices=tuple(sorted(file.policies.prices, key=lambda price: (price.from_on, price.kind))),
-            arrears=file.policies.arrears or ArrearsSection(mode="shadow"),
+            arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
         ),
         languages=tuple(dict.fromkeys(file.languages)),
         rooms_path=folder / file.rooms_file if file.rooms_file else None,
+        secret_files=tuple(folder / name for name in _secret_files(file)),
         warnings=tuple(findings.warnings),
     )
+
+
+def _arrears(section: ArrearsSection, zone: ZoneInfo) -> ArrearsPolicy:
+    return ArrearsPolicy(
+        zone=zone,
+        low_wh=section.low_wh,
+        critical_wh=section.critical_wh,
+        overdraft_wh=section.overdraft_wh,
+        warning_lead_s=section.warning_lead_s,
+        courtesy=section.courtesy,
+        mode=Enforcement(section.mode),
+    )
+
+
+def _secret_files(file: SiteFile) -> list[str]:
+    names = [file.mqtt.password_file if file.mqtt else None, file.api.tls_key_file]
+    if isinstance(file.readings, InfluxReadings):
+        names.append(file.readings.token_file)
+    return [name for name in names if name is not None]
 
 
 def _readings(

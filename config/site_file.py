@@ -57,7 +57,7 @@ def _hours(value: Any) -> Any:
     start, end = (dt.time.fromisoformat(part) for part in value.split("-"))
     if start == end:
         raise ValueError("empty")
-    return (start, end)
+    return value
 
 
 def _url(*schemes: str) -> Any:
@@ -104,7 +104,7 @@ Name = Annotated[
 Int = Annotated[int, Strict()]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Exact = Annotated[Decimal, BeforeValidator(_exact)]
-Hours = Annotated[tuple[dt.time, dt.time], BeforeValidator(_hours)]
+Hours = Annotated[str, BeforeValidator(_hours)]
 Mode = Literal["enforce", "shadow", "off"]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535, description="1–65535")]
 
@@ -301,6 +301,9 @@ class SiteFile(_Section):
     rooms_file: str | None = Field(default=None, min_length=1, description="a CSV or XLSX file")
     rooms: tuple[RoomRow, ...] | None = Field(default=None, description="a list of rooms")
     feeders: tuple[FeederRow, ...] = Field(default=(), description="a list of feeders")
+    profiles_folder: str | None = Field(
+        default=None, min_length=1, description="a folder of the site's own profiles"
+    )
     policies: PoliciesSection = Field(default=PoliciesSection(), description="{prices: …, arrears: …}")
     languages: tuple[Literal["zh", "en"], ...] = Field(
         default=("zh", "en"), min_length=1, description="zh, en; the first is the default"

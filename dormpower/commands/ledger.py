@@ -1,0 +1,45 @@
+"""`dormpower migrate`, `settle` and `audit`: the books' version, what is due, and the proof."""
+
+import json
+from importlib import import_module
+from typing import Any
+
+import typer
+
+from config.settings import load
+from dormpower.books import migration
+from dormpower.books.database import Books, open_books
+from dormpower.commands.opening import ConfigOption, JsonOption, site_books
+
+
+def migrate(config: ConfigOption = None) -> None:
+    """Bring the books to this version."""
+    settings = load(config)
+    books = open_books(settings.database, base=settings.folder)
+    try:
+        before = migration.current(books)
+        migration.upgrade(books)
+    finally:
+        books.close()
+    typer.echo(f"books at version {migration.head()} (before: {before or 'none'})")
+
+
+def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Prove the books; exit 1 with what fails."""
+    settings = load(config)
+    with site_books(settings) as books:
+        broken = broken_rules(books)
+    if as_json:
+        typer.echo(json.dumps({"holds": not broken, "broken": broken}, ensure_ascii=False))
+    else:
+        for sentence in broken:
+            typer.echo(sentence, err=True)
+        typer.echo("the books don't prove" if broken else "the books prove", err=bool(broken))
+    if broken:
+        raise typer.Exit(1)
+
+
+def broken_rules(books: Books) -> list[str]:
+    """Return a sentence for each rule that the books break; none where they prove."""
+    proof: Any = import_module("dormpower.books.proof")
+    return [str(one) for one in proof.prove(books)]
