@@ -1,0 +1,201 @@
+"""From the answers of a plan's reads to channel samples. Pure; prepared once a profile, called for every poll.
+
+Energy is decoded exactly: integers by their rational scale, float32 as the fraction that it is, then rounded
+half-even to the Wh once. Volts, amps and watts are scaled by an exact ratio and end as floats.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from config.profile_file import ModbusProfile, Quantity
+from dormpower.domain.samples import ChannelSample, Flag, Relay
+from dormpower.domain.units import MAX_ENERGY_WH, round_half_even
+from gateway.drivers.modbus.planning import Block, Plan, Want
+from gateway.ports import UnusableReplyError
+
+_LITTLE_FORMATS = {"u32": ">I", "i32": ">i", "float32": ">f", "u64": ">Q", "i64": ">q"}
+_Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSample:
+    """One phase of a multi-phase meter."""
+
+    voltage_v: float | None = None
+    current_a: float | None = None
+    power_w: float | None = None
+    power_factor: float | None = None
+
+
+class Decoder:
+    """Turns the answers of one plan, in order of its blocks, into channel samples."""
+
+    def __init__(self, profile: ModbusProfile, plan: Plan) -> None:
+        self._layouts = [block.layout() for block in plan.blocks]
+        self._channels: list[tuple[int, list[tuple[str, int, _Convert]]]] = []
+        self._phases: list[list[tuple[int, str, int, _Convert]]] = []
+        places = _places(plan)
+        for channel in sorted({want.channel for block in plan.blocks for want in block.wants}):
+            fields: list[tuple[str, int, _Convert]] = []
+            phases: list[tuple[int, str, int, _Convert]] = []
+            for block in plan.blocks:
+                for want in block.wants:
+                    if want.channel != channel:
+                        continue
+                    convert = _converter(profile, block, want)
+                    place = places[block, want]
+                    if want.phase:
+                        phases.append((want.phase, want.name, place, convert))
+                    else:
+                        fields.append((want.name, place, convert))
+            self._channels.append((channel, fields))
+            self._phases.append(phases)
+
+    def decode(self, answers: Sequence[bytes]) -> list[ChannelSample]:
+        """Return the samples, one a channel. Raises UnusableReplyError for an energy that is no number."""
+        if len(answers) == 1:
+            values: tuple[Any, ...] = self._layouts[0].unpack(answers[0])
+        else:
+            values = sum(
+                (layout.unpack(answer) for layout, answer in zip(self._layouts, answers, strict=True)), ()
+            )
+        samples = []
+        for (channel, fields), phases in zip(self._channels, self._phases, strict=True):
+            found = {name: convert(values[place]) for name, place, convert in fields}
+            if phases:
+                _add_totals(found, _phase_values(values, phases))
+            samples.append(ChannelSample(channel=channel, **found))
+        return samples
+
+    def phases(self, answers: Sequence[bytes], channel: int) -> list[PhaseSample]:
+        """Return the phases of a channel, none for a single-phase meter."""
+        values = sum((layout.unpack(answer) for layout, answer in zip(self._layouts, answers, strict=True)), ())
+        for (number, _), phases in zip(self._channels, self._phases, strict=True):
+            if number == channel and phases:
+                found = _phase_values(values, phases)
+                return [PhaseSample(**found[phase]) for phase in sorted(found)]
+        return []
+
+
+def _places(plan: Plan) -> Mapping[tuple[Block, Want], int]:
+    """Return where each want's value stands among the values of all blocks."""
+    places: dict[tuple[Block, Want], int] = {}
+    first = 0
+    for block in plan.blocks:
+        slots = {(want.address, want.registers): index for index, want in enumerate(block.slots())}
+        for want in block.wants:
+            places[block, want] = first + slots[want.address, want.registers]
+        first += len(slots)
+    return places
+
+
+def _phase_values(
+    values: Sequence[Any], phases: Sequence[tuple[int, str, int, _Convert]]
+) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for phase, name, place, convert in phases:
+        found.setdefault(phase, {})[name] = convert(values[place])
+    return found
+
+
+def _add_totals(found: dict[str, Any], phases: Mapping[int, Mapping[str, Any]]) -> None:
+    """Fill in what the meter gives by phase alone: mean volts, summed amps and watts."""
+    for name in ("voltage_v", "current_a", "power_w"):
+        parts = [phase.get(name) for phase in phases.values()]
+        known = [part for part in parts if part is not None]
+        if found.get(name) is None and parts and len(known) == len(parts):
+            total = math.fsum(known)
+            found[name] = total / len(parts) if name == "voltage_v" else total
+
+
+def _converter(profile: ModbusProfile, block: Block, want: Want) -> _Convert:
+    if want.name == "relay":
+        return _relay_converter(profile, block)
+    if want.name == "flags":
+        return _flags_converter(profile)
+    quantity = want.quantity
+    if quantity is None:
+        raise TypeError(f"{want.name}: a quantity without a place")
+    convert = _energy_converter(quantity) if want.name == "register_wh" else _float_converter(quantity)
+    if quantity.words == "little" and quantity.registers > 1:
+        return _in_order(quantity, convert)
+    return convert
+
+
+def _in_order(quantity: Quantity, convert: _Convert) -> _Convert:
+    layout = struct.Struct(_LITTLE_FORMATS[quantity.type])
+
+    def swap(raw: bytes) -> Any:
+        words = [raw[index : index + 2] for index in range(0, len(raw), 2)]
+        return convert(layout.unpack(b"".join(reversed(words)))[0])
+
+    return swap
+
+
+def _energy_converter(quantity: Quantity) -> _Convert:
+    scale = quantity.scale
+
+    def exact(value: float) -> int:
+        if not math.isfinite(value):
+            raise UnusableReplyError(f"register_wh: expected a number, got {value}")
+        energy_wh = round_half_even(Fraction(value) * scale)
+        if abs(energy_wh) > MAX_ENERGY_WH:
+            raise UnusableReplyError(f"register_wh: expected at most {MAX_ENERGY_WH} Wh, got {energy_wh}")
+        return energy_wh
+
+    if quantity.type in ("u16", "u32") and scale.denominator == 1 and scale.numerator <= 1000:
+        counts_wh = scale.numerator
+
+        def whole(value: int) -> int:
+            return value * counts_wh
+
+        return whole
+    return exact
+
+
+def _float_converter(quantity: Quantity) -> _Convert:
+    numerator, denominator = quantity.scale.numerator, quantity.scale.denominator
+    if quantity.type == "float32":
+
+        def scaled(value: float) -> float | None:
+            return value * numerator / denominator if math.isfinite(value) else None
+
+        return scaled
+
+    def ratio(value: int) -> float:
+        return value * numerator / denominator  # true division of integers rounds correctly
+
+    return ratio
+
+
+def _relay_converter(profile: ModbusProfile, block: Block) -> _Convert:
+    state = profile.relay.state if profile.relay is not None else None
+    if state is None:
+        raise TypeError(f"{profile.name}: a relay without a state")
+    if block.is_bits or state.bit is not None:
+        mask = 1 if block.is_bits or state.bit is None else 1 << state.bit
+
+        def by_bit(value: int) -> Relay:
+            return Relay.CLOSED if value & mask else Relay.OPEN
+
+        return by_bit
+    known = {state.open: Relay.OPEN, state.closed: Relay.CLOSED}
+    return known.get  # a value that is neither is unknown
+
+
+def _flags_converter(profile: ModbusProfile) -> _Convert:
+    bits = profile.flags.bits if profile.flags is not None else {}
+    all_bits = sum(1 << bit for bit in bits.values())
+    seen: dict[int, frozenset[Flag]] = {}  # at most 2^flags, of which a site sees a handful
+
+    def flags(value: int) -> frozenset[Flag]:
+        value &= all_bits
+        if value not in seen:
+            seen[value] = frozenset(flag for flag, bit in bits.items() if value >> bit & 1)
+        return seen[value]
+
+    return flags

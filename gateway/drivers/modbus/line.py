@@ -1,0 +1,399 @@
+"""One Modbus line: one request at a time, commands ahead of polls, and no answer ever taken for another's.
+
+Theory of operation
+-------------------
+- A request has the line to itself from its first byte to its answer or its deadline. Who waits stands in one of
+  two lanes; the command lane is served first.
+- Deadlines are swept by one timer a line instead of one for each request.
+- Modbus TCP answers carry a transaction id; late ones are dropped by it. RTU answers carry none: an answer from
+  another unit, for another function or of another length is dropped and waited past. After a time-out the line
+  rests until it has been silent for half a time-out; if the answer that is owed did not come meanwhile and the
+  line is TCP, the connection is replaced, because what arrives on a closed one can't be taken for anything.
+- A connection that fails is opened again after a delay that doubles up to a bound, with jitter. Nothing is sent
+  twice by the line itself: repeating is the caller's decision.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from dormpower.domain.site import Framer, Line, Transport
+from gateway.drivers.modbus.frames import (
+    EXCEPTION_NAMES,
+    SILENT_BEHIND_GATEWAY,
+    Cutter,
+    Frame,
+    Request,
+    RtuCutter,
+    SocketCutter,
+    UnableToCutError,
+    fits,
+)
+from gateway.drivers.modbus.transport import Connector, Link, UnableToConnectError, open_link
+from gateway.ports import FieldError, LineDownError, NoAnswerError, RefusedError, UnusableReplyError
+
+MAX_WAITING = 256
+MAX_BUFFER_BYTES = 4096
+SILENT_REQUESTS_BEFORE_RECONNECT = 5
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 30.0
+SHORTEST_CONNECT_S = 2.0
+
+
+class LineBusyError(FieldError):
+    """Too many wait for this line; nothing was sent."""
+
+
+class RequestWithdrawnError(FieldError):
+    """The caller no longer wanted the request when its turn came; nothing was sent."""
+
+
+class Priority(Enum):
+    """Which lane a request waits in."""
+
+    COMMAND = "command"
+    POLL = "poll"
+
+
+@dataclass(slots=True)
+class LineCounters:
+    """What happened on a line since it was made."""
+
+    requests: int = 0
+    timeouts: int = 0
+    unusable: int = 0
+    refused: int = 0
+    strays: int = 0
+    connections: int = 0
+    failed_connections: int = 0
+
+
+class ModbusLine:
+    """One bus; owns its connection and opens it when needed."""
+
+    def __init__(
+        self, line: Line, *, connector: Connector = open_link, jitter: Callable[[], float] | None = None
+    ):
+        self.line = line
+        self.counters = LineCounters()
+        self._connector = connector
+        self._jitter = jitter if jitter is not None else random.random  # noqa: S311 - spreads retries, guards nothing
+        self._rtu = line.transport is Transport.SERIAL or line.framer is Framer.RTU
+        self._cutter: Cutter = RtuCutter() if self._rtu else SocketCutter()
+        self._bits_a_byte = 9 + line.stop_bits + (line.parity != "N")
+        self._timeout_s = line.timeout_ms / 1000
+        self._gap_s = max(line.gap_ms / 1000, self._silence_s())
+        self._link: Link | None = None
+        self._buffer = b""
+        self._busy = False
+        self._closed = False
+        self._commands: deque[asyncio.Future[None]] = deque()
+        self._polls: deque[asyncio.Future[None]] = deque()
+        self._request: Request | None = None
+        self._answer: asyncio.Future[bytes] | None = None
+        self._transaction = 0
+        self._deadline_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_byte_s = 0.0
+        self._owed: Request | None = None
+        self._dirty = False
+        self._stray = ""
+        self._silent_requests = 0
+        self._proven = False
+        self._failures = 0
+        self._retry_at_s = 0.0
+
+    # --- what others use ---------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open now."""
+        return self._link is not None
+
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until a connection may be tried again; 0 when it may be tried now."""
+        return max(0.0, self._retry_at_s - asyncio.get_running_loop().time())
+
+    async def execute(
+        self,
+        request: Request,
+        *,
+        priority: Priority = Priority.POLL,
+        wanted: Callable[[], bool] | None = None,
+        gap_s: float = 0.0,
+    ) -> bytes:
+        """Send a request and return its answer's PDU, checked for unit, function and length.
+
+        `wanted` is asked immediately before the first byte is sent. Raises LineDownError, NoAnswerError,
+        UnusableReplyError, RefusedError, LineBusyError, RequestWithdrawnError.
+        """
+        if self._busy:
+            await self._turn(priority)
+        self._busy = True
+        try:
+            if self._link is None or self._dirty or self._silent_requests >= SILENT_REQUESTS_BEFORE_RECONNECT:
+                await self._prepare()
+            if self._gap_s or gap_s:
+                await self._rest(max(self._gap_s, gap_s))
+            if wanted is not None and not wanted():
+                raise RequestWithdrawnError(f"line {self.line.line_id}: withdrawn before it was sent")
+            return await self._transact(request)
+        finally:
+            self._next()
+
+    def close(self) -> None:
+        """Close the connection for good; who waits gets LineDownError."""
+        self._closed = True
+        self._drop()
+        for waiter in (*self._commands, *self._polls):
+            if not waiter.done():
+                waiter.set_exception(LineDownError(f"line {self.line.line_id}: closed"))
+        self._commands.clear()
+        self._polls.clear()
+        self._fail(LineDownError(f"line {self.line.line_id}: closed"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- turns -------------------------------------------------------------------------------------------
+
+    async def _turn(self, priority: Priority) -> None:
+        if len(self._commands) + len(self._polls) >= MAX_WAITING:
+            raise LineBusyError(f"line {self.line.line_id}: {MAX_WAITING} requests wait already")
+        waiter = asyncio.get_running_loop().create_future()
+        (self._commands if priority is Priority.COMMAND else self._polls).append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._next()  # the turn came together with the cancellation: pass it on
+            raise
+
+    def _next(self) -> None:
+        for lane in (self._commands, self._polls):
+            while lane:
+                waiter = lane.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)  # the line stays busy: it is handed over
+                    return
+        self._busy = False
+
+    # --- one transaction ---------------------------------------------------------------------------------
+
+    async def _transact(self, request: Request) -> bytes:
+        link = self._link
+        if link is None:
+            raise LineDownError(f"line {self.line.line_id}: {self.line.endpoint}: connection lost")
+        loop = asyncio.get_running_loop()
+        self._transaction = self._transaction % 0xFFFF + 1
+        self._request = request
+        self._answer = answer = _answer_future(loop)
+        self._stray = ""
+        if self._rtu:
+            self._buffer = b""  # what came unasked is noise, not the start of this answer
+        self._silent_requests += 1
+        self.counters.requests += 1
+        self._deadline_s = loop.time() + self._timeout_s + self._wire_s(request)
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline_s, self._sweep)
+        try:
+            link.write(self._cutter.frame(request, self._transaction))
+            return await answer
+        except asyncio.CancelledError:
+            self._owe(request)
+            raise
+        finally:
+            self._request = self._answer = None
+
+    def _sweep(self) -> None:
+        """Judge the deadline of the request in flight; one timer serves them all."""
+        self._timer = None
+        if self._answer is None or self._answer.done():
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._deadline_s:
+            self._timer = loop.call_at(self._deadline_s, self._sweep)
+            return
+        request = self._request
+        if request is not None:
+            self._owe(request)
+        unit = request.unit if request is not None else 0
+        where = f"line {self.line.line_id} unit {unit}"
+        if self._buffer or self._stray:
+            self.counters.unusable += 1
+            said = self._stray or f"only {len(self._buffer)} bytes of an answer"
+            self._fail(UnusableReplyError(f"{where}: {said} within {self.line.timeout_ms} ms"))
+            if not self._rtu and self._buffer:
+                self._drop()  # half a frame would swallow the next answer
+            return
+        self.counters.timeouts += 1
+        self._fail(NoAnswerError(f"{where}: no answer within {self.line.timeout_ms} ms"))
+
+    def _owe(self, request: Request) -> None:
+        if self._rtu:
+            self._owed, self._dirty = request, True
+
+    def _fail(self, fault: FieldError) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(fault)
+
+    def _receive(self, data: bytes) -> None:
+        self._silent_requests = 0
+        self._last_byte_s = asyncio.get_running_loop().time()
+        self._buffer = self._buffer + data if self._buffer else data
+        if len(self._buffer) > MAX_BUFFER_BYTES:
+            self._out_of_step(f"{len(self._buffer)} bytes that are no answer")
+            return
+        while self._buffer:
+            try:
+                frame, self._buffer = self._cutter.cut(self._buffer)
+            except UnableToCutError as fault:
+                self._out_of_step(str(fault))
+                return
+            if frame is None:
+                return
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        request, answer = self._request, self._answer
+        if self._owed is not None and frame.unit == self._owed.unit and fits(self._owed, frame.pdu):
+            self._owed = None  # the late one; after it nothing is owed any more
+            self.counters.strays += 1
+            return
+        if request is None or answer is None or answer.done():
+            self.counters.strays += 1
+            return
+        if not self._rtu and frame.transaction != self._transaction:
+            self.counters.strays += 1  # a late answer to a request before
+            return
+        where = f"line {self.line.line_id} unit {request.unit}"
+        if frame.unit != request.unit or not fits(request, frame.pdu):
+            self.counters.strays += 1
+            self._stray = f"an answer of unit {frame.unit}, function {frame.pdu[0]}, {len(frame.pdu)} bytes"
+            if not self._rtu:
+                self.counters.unusable += 1
+                self._fail(UnusableReplyError(f"{where}: {self._stray}, which is not what was asked for"))
+            return
+        self._failures, self._proven = 0, True
+        if frame.pdu[0] & 0x80:
+            self._refuse(where, frame.pdu[1])
+            return
+        answer.set_result(frame.pdu)
+
+    def _refuse(self, where: str, code: int) -> None:
+        meaning = EXCEPTION_NAMES.get(code, "unknown exception")
+        if code in SILENT_BEHIND_GATEWAY:
+            self.counters.timeouts += 1
+            self._fail(NoAnswerError(f"{where}: exception {code} ({meaning})"))
+            return
+        self.counters.refused += 1
+        self._fail(RefusedError(f"{where}: refused with exception {code} ({meaning})", code=code))
+
+    def _out_of_step(self, what: str) -> None:
+        self._buffer = b""
+        self.counters.unusable += 1
+        unit = self._request.unit if self._request is not None else 0
+        self._fail(UnusableReplyError(f"line {self.line.line_id} unit {unit}: {what}"))
+        if self._rtu:
+            self._dirty = True
+        else:
+            self._drop()
+
+    # --- the connection ----------------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        """Bring the line to a state in which the next answer can only be the next request's."""
+        if self._closed:
+            raise LineDownError(f"line {self.line.line_id}: closed")
+        if self._silent_requests >= SILENT_REQUESTS_BEFORE_RECONNECT:
+            self._silent_requests = 0
+            self._drop()  # a peer that vanished without a word looks just like this
+        if self._link is not None and self._dirty:
+            await self._drain()
+        if self._link is None:
+            await self._connect()
+
+    async def _drain(self) -> None:
+        """Let the line fall silent; replace a TCP connection on which an answer is still owed."""
+        loop = asyncio.get_running_loop()
+        quiet_s = self._timeout_s / 2
+        limit_s = loop.time() + 4 * self._timeout_s
+        since_s = loop.time()
+        while self._link is not None and loop.time() < limit_s:
+            silent_s = loop.time() - max(self._last_byte_s, since_s)
+            if silent_s >= quiet_s:
+                break
+            await asyncio.sleep(quiet_s - silent_s)
+        if self._owed is not None and self.line.transport is Transport.TCP:
+            self._drop()
+        self._owed, self._dirty, self._buffer = None, False, b""
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        where = f"line {self.line.line_id}: {self.line.endpoint}"
+        if loop.time() < self._retry_at_s:
+            raise LineDownError(f"{where}: down, next try in {self._retry_at_s - loop.time():.1f} s")
+        self._buffer, self._owed, self._dirty = b"", None, False
+        try:
+            link = await self._connector(
+                self.line,
+                receive=self._receive,
+                lost=self._lost,
+                timeout_s=max(SHORTEST_CONNECT_S, self._timeout_s),
+            )
+        except UnableToConnectError as fault:
+            self.counters.failed_connections += 1
+            self._back_off()
+            raise LineDownError(f"line {self.line.line_id}: {fault}") from fault
+        if self._closed:
+            link.close()
+            raise LineDownError(f"{where}: closed")
+        self._link, self._proven = link, False
+        self.counters.connections += 1
+
+    def _back_off(self) -> None:
+        delay_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(self._failures, 16))
+        self._failures += 1
+        self._retry_at_s = asyncio.get_running_loop().time() + delay_s * (0.75 + 0.5 * self._jitter())
+
+    def _lost(self, fault: Exception | None) -> None:
+        self._link = None
+        self._buffer = b""
+        if not self._proven or self._answer is not None:
+            self._back_off()  # a peer that takes connections and drops them is tried no faster than a dead one
+        reason = f": {fault}" if fault is not None else ""
+        self._fail(LineDownError(f"line {self.line.line_id}: {self.line.endpoint}: connection lost{reason}"))
+
+    def _drop(self) -> None:
+        link, self._link = self._link, None
+        self._buffer = b""
+        if link is not None:
+            link.close()
+
+    # --- time on the wire --------------------------------------------------------------------------------
+
+    def _silence_s(self) -> float:
+        """Return 3.5 characters' time (1.75 ms above 19200 baud; MODBUS over Serial Line 1.02)."""
+        if self.line.transport is not Transport.SERIAL:
+            return 0.0
+        return 0.00175 if self.line.baud > 19200 else 3.5 * self._bits_a_byte / self.line.baud
+
+    def _wire_s(self, request: Request) -> float:
+        """Return how long question and answer are on a serial line's wire, on top of the time-out."""
+        if self.line.transport is not Transport.SERIAL:
+            return 0.0
+        return (len(request.pdu) + request.answer_bytes + 6) * self._bits_a_byte / self.line.baud
+
+    async def _rest(self, gap_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        remaining_s = self._last_byte_s + gap_s - loop.time()
+        if remaining_s > 0:
+            await asyncio.sleep(remaining_s)
+
+
+def _answer_future(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bytes]:
+    return loop.create_future()

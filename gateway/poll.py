@@ -1,0 +1,247 @@
+"""Polling one line: every module in turn, the silent ones backed off so that their neighbours keep their rhythm.
+
+Theory of operation
+-------------------
+A line has one task. Each *cycle* reads every module once: all quantities each `poll_s`, power, relay and flags
+each `fast_poll_s` between. A cycle that takes longer than its period is followed by the next at once; nothing
+piles up.
+
+A module that failed to answer is *suspect*, after `MISSES_BEFORE_OFFLINE` failures in a row *offline*. Suspect
+and offline modules leave the cycle and are *probed*: at most one a cycle while the line is busy, more in the time
+that a cycle leaves over, each module with a delay that doubles up to a bound. So a dead module costs the others
+at most one time-out a cycle, however many are dead. When the line itself comes back, or the first module answers
+after all were silent, every module is tried again in the next cycle.
+
+A line that is down says nothing of its modules: they keep what was last known of them.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from dormpower.clock import Clock
+from dormpower.domain.samples import ModuleSample
+from gateway.ports import (
+    FieldError,
+    FieldModule,
+    LineDownError,
+    NoAnswerError,
+    Rate,
+    RefusedError,
+    UnusableReplyError,
+)
+
+MISSES_BEFORE_OFFLINE = 2
+LONGEST_BACK_OFF_S = 300.0
+SHORTEST_WAIT_S = 0.1
+_OPENINGS_BEFORE_LINE_DOWN = 2
+
+_log = structlog.get_logger()
+
+
+class PolledLine(Protocol):
+    """What polling needs to know of a line."""
+
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until a connection may be tried again."""
+
+
+@dataclass(slots=True)
+class PollCounters:
+    """What happened since the poller was made."""
+
+    polls: int = 0
+    probes: int = 0
+    timeouts: int = 0
+    unusable: int = 0
+    refused: int = 0
+    line_downs: int = 0
+    cycles: int = 0
+    cycle_s: float = 0.0
+    """How long the last cycle took."""
+
+
+@dataclass(slots=True, eq=False)
+class _Polled:
+    module: FieldModule
+    online: bool | None = None
+    misses: int = 0
+    probe_at_s: float = 0.0
+    detail: str = field(default="")
+
+
+class LinePoller:
+    """Polls the modules of one line and hands their samples on."""
+
+    def __init__(
+        self,
+        *,
+        line_id: str,
+        line: PolledLine,
+        modules: Sequence[FieldModule],
+        poll_s: float,
+        fast_poll_s: float,
+        clock: Clock,
+        submit: Callable[[ModuleSample], None],
+        on_module: Callable[[str, bool, str], None],
+        on_line: Callable[[str, bool, str], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.line_id = line_id
+        self.counters = PollCounters()
+        self._line = line
+        self._polled = [_Polled(module) for module in modules]
+        self._poll_s = poll_s
+        self._fast_poll_s = min(fast_poll_s, poll_s)
+        self._clock = clock
+        self._submit = submit
+        self._on_module = on_module
+        self._on_line = on_line
+        self._jitter = jitter
+        self._line_online: bool | None = None
+        self._line_failures = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        """Start polling in the running loop; the task ends only by `close` or by a fault of ours."""
+        self._task = asyncio.get_running_loop().create_task(self.run(), name=f"poll-{self.line_id}")
+        return self._task
+
+    async def close(self) -> None:
+        """Stop polling; a request in flight is given up."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def run(self) -> None:
+        """Poll until cancelled. Lines start at random instants of a period, so that they spread."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._fast_poll_s * self._jitter())
+        full_at_s = tick_at_s = loop.time()
+        while True:
+            rate = Rate.FULL if loop.time() >= full_at_s else Rate.FAST
+            started_s = loop.time()
+            try:
+                await self._cycle(rate)
+            except LineDownError as fault:
+                await self._wait_for_line(fault)
+                tick_at_s = loop.time()
+                continue
+            self.counters.cycles += 1
+            self.counters.cycle_s = loop.time() - started_s
+            if rate is Rate.FULL:
+                full_at_s = max(full_at_s + self._poll_s, loop.time())
+            tick_at_s = min(max(tick_at_s + self._fast_poll_s, loop.time()), max(full_at_s, loop.time()))
+            try:
+                await self._use_idle_time(tick_at_s)
+            except LineDownError as fault:
+                await self._wait_for_line(fault)
+
+    # --- one cycle -----------------------------------------------------------------------------------------
+
+    async def _cycle(self, rate: Rate) -> None:
+        if not self._polled:
+            await asyncio.sleep(self._fast_poll_s)
+            return
+        for polled in self._polled:
+            if polled.misses == 0:
+                await self._poll(polled, rate)
+        await self._probe_one()
+
+    async def _probe_one(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        due = [polled for polled in self._polled if polled.misses and polled.probe_at_s <= now_s]
+        if not due:
+            return False
+        self.counters.probes += 1
+        await self._poll(min(due, key=lambda polled: polled.probe_at_s), Rate.FULL)
+        return True
+
+    async def _use_idle_time(self, until_s: float) -> None:
+        """Probe in the time that is left before the next cycle, then wait for it."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < until_s:
+            began_s = loop.time()
+            if not await self._probe_one() or loop.time() + (loop.time() - began_s) >= until_s:
+                break
+        await asyncio.sleep(max(0.0, until_s - loop.time()))  # 0 still lets others run
+
+    async def _poll(self, polled: _Polled, rate: Rate) -> None:
+        self.counters.polls += 1
+        try:
+            channels = await polled.module.read(rate)
+        except LineDownError:
+            raise
+        except FieldError as fault:
+            self._missed(polled, fault)
+            return
+        sample = ModuleSample(module_id=polled.module.module_id, at=self._clock.now(), channels=channels)
+        if polled.online is not True or polled.misses or not self._line_online:
+            self._answered(polled)
+        self._submit(sample)
+
+    # --- transitions ---------------------------------------------------------------------------------------
+
+    def _answered(self, polled: _Polled) -> None:
+        nobody_was = not any(other.online for other in self._polled)
+        polled.misses = 0
+        self._line_is(online=True, detail="")
+        if polled.online is not True:
+            polled.online = True
+            self._tell_module(polled, "")
+        if nobody_was:
+            self._try_all_again()
+
+    def _missed(self, polled: _Polled, fault: FieldError) -> None:
+        if isinstance(fault, NoAnswerError):
+            self.counters.timeouts += 1
+        elif isinstance(fault, UnusableReplyError):
+            self.counters.unusable += 1
+        elif isinstance(fault, RefusedError):
+            self.counters.refused += 1
+        self._line_is(online=True, detail="")
+        polled.misses += 1
+        doubled = min(polled.misses - 1, 16)
+        delay_s = 0.0 if polled.misses < MISSES_BEFORE_OFFLINE else self._fast_poll_s * 2**doubled
+        delay_s = min(LONGEST_BACK_OFF_S, delay_s) * (0.75 + 0.5 * self._jitter())
+        polled.probe_at_s = asyncio.get_running_loop().time() + delay_s
+        if polled.misses >= MISSES_BEFORE_OFFLINE and polled.online is not False:
+            polled.online = False
+            self._tell_module(polled, str(fault))
+
+    def _tell_module(self, polled: _Polled, detail: str) -> None:
+        event = "module.online" if polled.online else "module.offline"
+        _log.info(event, line=self.line_id, module=polled.module.module_id, detail=detail)
+        self._on_module(polled.module.module_id, bool(polled.online), detail)
+
+    def _line_is(self, *, online: bool, detail: str) -> None:
+        if online:
+            self._line_failures = 0
+        if self._line_online is online:
+            return
+        came_back = online and self._line_online is False
+        self._line_online = online
+        _log.info("line.up" if online else "line.down", line=self.line_id, detail=detail)
+        self._on_line(self.line_id, online, detail)
+        if came_back:
+            self._try_all_again()
+
+    def _try_all_again(self) -> None:
+        """Make every backed-off module due now, and part of the next cycle."""
+        for polled in self._polled:
+            if polled.misses:
+                polled.misses, polled.probe_at_s = 0, 0.0
+
+    async def _wait_for_line(self, fault: LineDownError) -> None:
+        """Wait until the line may be tried again; one lost connection that opens again is no line down."""
+        self.counters.line_downs += 1
+        self._line_failures += 1
+        if self._line_failures >= _OPENINGS_BEFORE_LINE_DOWN:
+            self._line_is(online=False, detail=str(fault))
+        await asyncio.sleep(max(SHORTEST_WAIT_S, self._line.retry_in_s))
