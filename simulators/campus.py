@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from dormpower.clock import Clock
 from dormpower.domain.site import CircuitKind, Framer, Room, Site, Transport
@@ -22,6 +22,18 @@ from simulators.supply import UJ_PER_WH, Circuit, Electric, Feeder, FixedLoad
 from simulators.weather import Weather
 
 _SPARE_CHANNEL_MW = 0
+BROKER = "broker"
+"""The subject of faults of the embedded broker."""
+
+
+class StoppableBroker(Protocol):
+    """The embedded broker as faults see it."""
+
+    async def start(self) -> int:
+        """Listen, on the same port as before."""
+
+    async def stop(self) -> None:
+        """Be gone."""
 
 
 def to_ms(at: datetime) -> int:
@@ -49,6 +61,7 @@ class Campus:
         self.spare_loads: list[FixedLoad] = []
         self.on_change: Callable[[], None] | None = None
         self.before_answer: Callable[[], None] | None = None
+        self.broker: StoppableBroker | None = None
         self._serials: list[SerialServer] = []
 
     def now_ms(self) -> int:
@@ -97,7 +110,9 @@ class Campus:
             known = FaultKind(kind)
         except ValueError:
             raise UnableToInjectFaultError(f"{kind}: expected one of {', '.join(sorted(FaultKind))}") from None
-        if subject in self.lines:
+        if subject == BROKER and self.broker is not None:
+            await self.broker.stop()
+        elif subject in self.lines:
             await self.lines[subject].fault(known, params)
         else:
             if known is FaultKind.LINE_DOWN:
@@ -108,6 +123,10 @@ class Campus:
     async def clear(self, subject: str | None = None, kind: str | FaultKind | None = None) -> None:
         """End one fault, or all of a subject, or all there are."""
         known = FaultKind(kind) if kind is not None else None
+        if subject in {None, BROKER} and self.broker is not None:
+            await self.broker.start()
+            if subject == BROKER:
+                return
         if subject is None or subject in self.lines:
             for line in self.lines.values() if subject is None else [self.lines[subject]]:
                 await line.clear()
@@ -162,17 +181,20 @@ class Campus:
         """Let a circuit draw exactly so much, or (None) what its residents do. Raises UnableToFindError."""
         room, kind = self._room_of(circuit_id)
         room.set_power(kind, power_w, now_ms=self.now_ms())
+        self.changed()
 
     def add_power(self, circuit_id: str, power_w: float) -> None:
         """Plug something in on top of what the residents do. Raises UnableToFindError."""
         room, kind = self._room_of(circuit_id)
         room.add_power(kind, power_w, now_ms=self.now_ms())
+        self.changed()
 
     def set_load_factor(self, room_id: str, factor: float) -> None:
         """Let a room use so many times what it would, so that it runs out. Raises UnableToFindError."""
         room = self.room(room_id)
         room.advance(self.now_ms())
         room.load_factor = factor
+        self.changed()
 
     def set_register(self, circuit_id: str, register_wh: int) -> None:
         """Put a circuit's register to a value. Raises UnableToFindError."""

@@ -1,8 +1,9 @@
 """A room that behaves: residents, weather, walls, and an air conditioner with its thermostat."""
 
+import math
 from typing import Any
 
-from simulators.habits import STEP_MS, STEPS_PER_DAY, DayProfile, draw_household, plan_day
+from simulators.habits import STEP_MS, DayProfile, draw_household, plan_day
 from simulators.supply import Circuit
 from simulators.weather import DAY_MS, Weather
 
@@ -49,9 +50,9 @@ class SimulatedRoom:
         self._weather = weather
         self._indoor_c = weather.outdoor_c(now_ms) * 0.5 + 11.0
         self._compressor = False
+        self._heating = False
         self._cooled_ms = 0
-        self._day = -1
-        self._profile: DayProfile | None = None
+        self._profiles: dict[int, DayProfile] = {}
         self.at_ms = now_ms
         for circuit in (lighting, ac):
             if circuit is not None:
@@ -87,32 +88,37 @@ class SimulatedRoom:
         if self._compressor and self.ac is not None:
             share = self._cooled_ms / STEP_MS
             strength = min(self.ac.demand_mw / _FIXED_MW, 1.0) if self.household.inverter_ac else 1.0
-            heating = self._indoor_c < 16 and outdoor_c < _HEATING_BELOW_C
-            self._indoor_c += _AC_STEP_C * strength * share * (1 if heating else -1)
+            self._indoor_c += _AC_STEP_C * strength * share * (1 if self._heating else -1)
         self._cooled_ms = 0
 
     def _start_step(self) -> None:
         day, within_ms = divmod(self.at_ms + _ZONE_MS, DAY_MS)
-        if day != self._day or self._profile is None:
-            noon_c = self._weather.outdoor_c(day * DAY_MS - _ZONE_MS + _NOON_MS)
-            self._profile = plan_day(
-                seed=self._seed,
-                room_id=self.room_id,
-                household=self.household,
-                day=day,
-                outdoor_c=noon_c,
-            )
-            self._day = day
-        minute = min(within_ms // STEP_MS, STEPS_PER_DAY - 1)
+        profile = self._profile_of(day)
+        minute = within_ms // STEP_MS
         if self.lighting is not None:
             self._demand(
                 self.lighting,
                 "lighting",
-                self._profile.active_mw[minute],
-                self._profile.reactive_mvar[minute],
+                profile.active_mw[minute],
+                profile.reactive_mvar[minute],
             )
         if self.ac is not None:
-            self._demand(self.ac, "ac", *self._thermostat(occupied=self._profile.presence[minute] > 0))
+            self._demand(self.ac, "ac", *self._thermostat(occupied=profile.presence[minute] > 0))
+
+    def _profile_of(self, day: int) -> DayProfile:
+        """Return a campus day's profile; the last two are kept."""
+        profile = self._profiles.get(day)
+        if profile is None:
+            profile = plan_day(
+                seed=self._seed,
+                room_id=self.room_id,
+                household=self.household,
+                day=day,
+                outdoor_c=self._weather.outdoor_c(day * DAY_MS - _ZONE_MS + _NOON_MS),
+            )
+            self._profiles = {known: kept for known, kept in self._profiles.items() if abs(known - day) == 1}
+            self._profiles[day] = profile
+        return profile
 
     def _demand(self, circuit: Circuit, kind: str, active_mw: int, reactive_mvar: int) -> None:
         if kind in self.fixed_mw:
@@ -131,6 +137,7 @@ class SimulatedRoom:
         if not occupied or not (cooling or heating):
             self._compressor = False
             return _STANDBY_MW, _STANDBY_MVAR
+        self._heating = heating
         target_c = 20.0 if heating else setpoint_c
         error_c = target_c - self._indoor_c if heating else self._indoor_c - target_c
         if self.household.inverter_ac:
@@ -164,16 +171,29 @@ class SimulatedRoom:
             powers[kind] = round(power_w * 1000)
         self._start_step()
 
-    def peak_mw(self, kind: str) -> int:
-        """Return the most that a circuit could draw: what a reserve for an unclean end goes by."""
-        base_mw = 3_500_000 if kind == "lighting" else _FAN_MW + max(_FIXED_MW, _INVERTER_MAX_MW)
-        return max(round(base_mw * self.load_factor) + self.extra_mw.get(kind, 0), self.fixed_mw.get(kind, 0))
+    def coming_uj(self, kind: str, window_ms: int) -> int:
+        """Return the most that a circuit can draw in the coming `window_ms` with its relay closed, in µJ."""
+        if kind in self.fixed_mw:
+            return self.fixed_mw[kind] * window_ms
+        total_uj = self.extra_mw.get(kind, 0) * window_ms
+        if kind == "ac":
+            most_mw = math.ceil((_FAN_MW + max(_FIXED_MW, _INVERTER_MAX_MW)) * self.load_factor)
+            return most_mw * window_ms + total_uj
+        at_ms, end_ms = self.at_ms, self.at_ms + window_ms
+        while at_ms < end_ms:
+            day, within_ms = divmod(at_ms + _ZONE_MS, DAY_MS)
+            next_ms = min(at_ms - at_ms % STEP_MS + STEP_MS, end_ms)
+            active_mw = self._profile_of(day).active_mw[within_ms // STEP_MS]
+            total_uj += round(active_mw * self.load_factor) * (next_ms - at_ms)
+            at_ms = next_ms
+        return total_uj
 
     def state(self) -> dict[str, Any]:
         """Return what has to be kept besides the circuits' own state."""
         return {
             "indoor_c": self._indoor_c,
             "compressor": self._compressor,
+            "load_factor": self.load_factor,
             "extra_mw": self.extra_mw,
             "fixed_mw": self.fixed_mw,
         }
@@ -182,6 +202,7 @@ class SimulatedRoom:
         """Take back what `state` returned."""
         self._indoor_c = float(state["indoor_c"])
         self._compressor = bool(state["compressor"])
+        self.load_factor = float(state["load_factor"])
         self.extra_mw = {kind: int(value) for kind, value in state["extra_mw"].items()}
         self.fixed_mw = {kind: int(value) for kind, value in state["fixed_mw"].items()}
         self._start_step()

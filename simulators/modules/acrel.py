@@ -44,6 +44,6 @@ class AcrelDdsy1352(SimulatedModule):
         if len(words) != 2 or words[0] not in {0, 1} or words[1] not in {0, 1}:
             raise RefusedRequestError(ILLEGAL_VALUE)
         if words[0] == 1:
-            self.channels[0].command(closed=words[1] == 0)
+            self.command(0, closed=words[1] == 0)
         else:
-            self.channels[0].command(closed=True)
+            self.command(0, closed=True)

@@ -151,6 +151,13 @@ class SimulatedModule:
         counts = self.channels[number].register_uj() // (UJ_PER_WH * self.RESOLUTION_WH)
         return counts % self.MODULUS * self.RESOLUTION_WH
 
+    def command(self, number: int, *, closed: bool) -> None:
+        """Carry out a relay command. Closing ends a trip, because somebody decided that it may."""
+        channel = self.channels[number]
+        channel.command(closed=closed)
+        if closed and channel.contacts is not None and not channel.stuck:
+            channel.contacts.flags -= TRIP_FLAGS
+
     # --- Modbus --------------------------------------------------------------------------------------------
 
     def image(self, function: int) -> Mapping[int, bytes]:

@@ -72,7 +72,7 @@ class DormpowerDual(SimulatedModule):
                 raise RefusedRequestError(ILLEGAL_VALUE)
         for (number, register), word in zip(targets, words, strict=True):
             if register == _RELAY:
-                self._switch(number, closed=word == CLOSE)
+                self.command(number, closed=word == CLOSE)
             else:
                 contacts = self.channels[number].contacts
                 if contacts is not None:
@@ -83,10 +83,3 @@ class DormpowerDual(SimulatedModule):
         if not 0 <= number < len(self.channels) or register not in {_LIMIT, _RELAY}:
             raise RefusedRequestError(ILLEGAL_ADDRESS)
         return number, register
-
-    def _switch(self, number: int, *, closed: bool) -> None:
-        """Switch; closing ends a trip, because somebody decided that it may."""
-        channel = self.channels[number]
-        channel.command(closed=closed)
-        if closed and channel.contacts is not None and not channel.stuck:
-            channel.contacts.flags -= {"overload_trip", "prohibited_trip", "over_temperature"}

@@ -45,7 +45,7 @@ class HikingDds238(SimulatedModule):
         if address == _RELAY and len(words) == 1:
             if words[0] not in {0, 1}:
                 raise RefusedRequestError(ILLEGAL_VALUE)
-            self.channels[0].command(closed=words[0] == 1)
+            self.command(0, closed=words[0] == 1)
         elif address == 0 and all(word == 0 for word in words):
             self.channels[0].set_register_wh(0)
         else:
