@@ -68,7 +68,9 @@ def open_books(url: str, *, base: Path | None = None) -> Books:
     if parsed.drivername == "sqlite":
         return Books(_sqlite_engine(parsed, base))
     if parsed.drivername == "postgresql+psycopg":
-        return Books(sa.create_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True))
+        return Books(
+            sa.create_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True)
+        )
     raise UnableToOpenBooksError(
         f"database: expected sqlite:///FILE or postgresql+psycopg://…, got driver {parsed.drivername!r}"
     )
@@ -85,6 +87,7 @@ def _sqlite_engine(url: sa.URL, base: Path | None) -> Engine:
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         pool_size=8,
         max_overflow=24,
+        hide_parameters=True,  # a fault's text goes to logs, values don't (invariant 40)
     )
 
     @sa.event.listens_for(engine, "connect")
