@@ -1,0 +1,119 @@
+"""Rooms, circuits and holds as CONTRACT writes them: the schemas, and the one place that fills them."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from dormpower.books.circuits_view import CircuitView
+from dormpower.books.rooms import RoomView
+from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain
+from dormpower.domain.units import format_kwh
+from dormpower.messages import text_of
+
+
+class HoldDetail(BaseModel):
+    """Why, as a code with its parameters, and as a sentence in the reader's language."""
+
+    code: str
+    params: dict[str, Any]
+    text: str
+
+
+class HoldJson(BaseModel):
+    """One reason why a circuit must be off."""
+
+    reason: Reason
+    since_at: datetime
+    release: Release
+    expected_release_at: datetime | None
+    detail: HoldDetail
+
+
+class CircuitJson(BaseModel):
+    """A circuit at this moment. `state` is the wanted cause, `relay` what the module reports, never more."""
+
+    circuit_id: str
+    kind: Literal["lighting", "ac"]
+    state: SupplyState
+    online: bool
+    relay: Literal["closed", "open", "unknown"] = Field(
+        description="As reported. Reported open is not proof of dead: isolate, lock and prove dead at the breaker."
+    )
+    control: Literal["settled", "pending", "waiting", "failed"]
+    expected_change_at: datetime | None
+    holds: list[HoldJson]
+    account_id: str | None
+    balance_wh: int
+    balance_kwh: str
+    level: Literal["ok", "low", "critical", "arrears"]
+    power_w: float | None
+    last_seen_at: datetime | None
+    days_left: int | None
+
+
+class RoomJson(BaseModel):
+    """A room and its circuits."""
+
+    room_id: str
+    campus: str
+    building: str
+    floor: str
+    name: str
+    circuits: list[CircuitJson]
+
+
+class RoomPageJson(BaseModel):
+    """A page of rooms."""
+
+    items: list[RoomJson]
+    next_cursor: str | None
+
+
+def hold_json(hold: Hold, language: str) -> dict[str, Any]:
+    """Fill a hold."""
+    why = explain(hold)
+    return {
+        "reason": hold.reason.value,
+        "since_at": hold.placed_at,
+        "release": hold.release.value,
+        "expected_release_at": hold.expected_release_at,
+        "detail": {
+            "code": why.code,
+            "params": dict(why.params),
+            "text": text_of(why.code, why.params, language=language),
+        },
+    }
+
+
+def circuit_json(view: CircuitView, language: str) -> dict[str, Any]:
+    """Fill a circuit."""
+    return {
+        "circuit_id": view.circuit_id,
+        "kind": view.kind,
+        "state": view.state.value,
+        "online": view.online,
+        "relay": view.relay or "unknown",
+        "control": view.control,
+        "expected_change_at": view.expected_change_at,
+        "holds": [hold_json(hold, language) for hold in view.holds],
+        "account_id": view.account_id,
+        "balance_wh": view.balance_wh,
+        "balance_kwh": format_kwh(view.balance_wh),
+        "level": view.level,
+        "power_w": view.power_w,
+        "last_seen_at": view.last_seen_at,
+        "days_left": view.days_left,
+    }
+
+
+def room_json(view: RoomView, language: str) -> dict[str, Any]:
+    """Fill a room."""
+    return {
+        "room_id": view.room_id,
+        "campus": view.campus,
+        "building": view.building,
+        "floor": view.floor,
+        "name": view.name,
+        "circuits": [circuit_json(circuit, language) for circuit in view.circuits],
+    }

@@ -1,0 +1,26 @@
+"""The present as a request sees it: campus instant and day, and the limits that a view is judged by."""
+
+from fastapi import Request
+from sqlalchemy.engine import Connection
+
+from api.context import ApiContext
+from api.languages import choose_language
+from dormpower.books import states
+from dormpower.books.circuits_view import Present
+
+
+def present_of(connection: Connection, context: ApiContext) -> Present:
+    """Return what "now" means, taken once a request."""
+    now = context.clock.now()
+    return Present(
+        now=now,
+        today=now.astimezone(context.zone).date(),
+        stale_after_s=states.stale_after_s(connection),
+        low_wh=context.low_wh,
+        critical_wh=context.critical_wh,
+    )
+
+
+def language_of(request: Request, context: ApiContext) -> str:
+    """Return the language in which this request's sentences are written."""
+    return choose_language(request.headers.get("accept-language"), context.languages)

@@ -1,0 +1,44 @@
+"""Query parameters that several routes share. An unknown parameter is refused: a mistyped filter must not pass."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+# One line of text that people type: no control characters, which no database or log wants.
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Cursor = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[\x21-\x7e]+$")]
+
+
+def _within_reach(at: datetime) -> datetime:
+    if not _EARLIEST <= at < _LATEST:
+        raise ValueError(f"expected an instant of the years 2000 to 2199, got {at.isoformat()}")
+    return at.astimezone(UTC)
+
+
+def _day_within_reach(on: date) -> date:
+    if not _EARLIEST.date() <= on < _LATEST.date():
+        raise ValueError(f"expected a day of the years 2000 to 2199, got {on.isoformat()}")
+    return on
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_within_reach)]
+Day = Annotated[date, AfterValidator(_day_within_reach)]
+
+
+class Query(BaseModel):
+    """A set of query parameters, no others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Paged(Query):
+    """How much, and from where on."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    cursor: Cursor | None = None

@@ -1,0 +1,74 @@
+"""Cuts that the breaker holds back until an admin approves them (invariant 24)."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api.access import Allowed, Context
+from api.json_response import Json
+from api.queries import Line
+from api.roles import PREFIX
+from dormpower.books import control
+
+router = APIRouter(prefix=PREFIX, tags=["maintenance"])
+
+MAX_CIRCUITS = 1000
+
+
+class PendingCutJson(BaseModel):
+    """A cut that waits; the circuit stays supplied until it is approved."""
+
+    circuit_id: str
+    reason: str
+    since_at: datetime
+    approved_at: datetime | None
+    approved_by: str | None
+    evidence: dict[str, Any]
+
+
+class PendingCutsJson(BaseModel):
+    """All cuts that wait, oldest first."""
+
+    items: list[PendingCutJson]
+
+
+class ApprovalRequest(BaseModel):
+    """Which cuts may go ahead; null for all that wait."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    circuit_ids: Annotated[list[Line], Field(min_length=1, max_length=MAX_CIRCUITS)] | None
+
+
+class ApprovalJson(BaseModel):
+    """How many cuts may go ahead now."""
+
+    approved: int
+
+
+@router.get("/approvals", response_model=PendingCutsJson, summary="List cuts that wait for approval")
+def list_pending_cuts(allowed: Allowed, context: Context) -> Response:
+    """Return the cuts that the breaker holds back."""
+    del allowed
+    with context.books.read() as connection:
+        waiting = control.pending(connection)
+    return Json(
+        {"items": [{name: getattr(cut, name) for name in PendingCutJson.model_fields} for cut in waiting]}
+    )
+
+
+@router.post("/approvals", response_model=ApprovalJson, summary="Approve cuts that wait")
+def approve_cuts(wanted: ApprovalRequest, allowed: Allowed, context: Context) -> Response:
+    """Let cuts go ahead that the breaker holds back; who approved is on record."""
+    with context.books.write() as connection:
+        approved = control.approve_cuts(
+            connection,
+            circuit_ids=wanted.circuit_ids,
+            actor=allowed.principal.user.username,
+            now=context.clock.now(),
+        )
+    context.wake()
+    return Json({"approved": approved})

@@ -1,0 +1,170 @@
+"""What a circuit used: daily energy from the books, readings from the readings store."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.responses import Response
+
+from api.access import Allowed, Context
+from api.json_response import Json
+from api.problems import Problem, Refusal
+from api.queries import Day, Instant
+from api.roles import PREFIX
+from dormpower.books import usage
+from dormpower.books.residencies import any_covers, clip_all
+from dormpower.domain.days import CampusDays
+from dormpower.readings.port import MAX_ITEMS, Reading, ReadingsStore, UnableToReachReadingsError
+
+router = APIRouter(prefix=PREFIX, tags=["rooms"])
+
+MAX_DAYS = 366
+_MAX_EVERY_S = 366 * 86400
+
+
+class DayJson(BaseModel):
+    """A campus day; `energy_wh` null where not known yet, registers null when the day has several segments."""
+
+    on: date
+    energy_wh: int | None
+    register_from_wh: int | None
+    register_to_wh: int | None
+    segments: int
+    quality: Literal["measured", "estimated", "open"]
+
+
+class UsageJson(BaseModel):
+    """Every day of the period, and the sum of those that are known."""
+
+    items: list[DayJson]
+    total_wh: int
+
+
+class ReadingJson(BaseModel):
+    """One accepted sample, or a step: mean power, volts, amps, and the last register of it."""
+
+    at: datetime
+    power_w: float | None
+    voltage_v: float | None
+    current_a: float | None
+    power_factor: float | None
+    register_wh: int
+
+
+class ReadingsJson(BaseModel):
+    """At most 10,000 readings; `next_start` tells where to go on when there were more."""
+
+    items: list[ReadingJson]
+    next_start: datetime | None
+
+
+class UsageQuery(BaseModel):
+    """A period of campus days, both ends included."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first_on: Annotated[Day, Field(validation_alias="from")]
+    last_on: Annotated[Day, Field(validation_alias="to")]
+
+    @model_validator(mode="after")
+    def _in_order_and_bounded(self) -> "UsageQuery":
+        days = (self.last_on - self.first_on).days + 1
+        if not 1 <= days <= MAX_DAYS:
+            raise ValueError(f"from, to: expected 1 to {MAX_DAYS} days, got {days}")
+        return self
+
+
+class ReadingsQuery(BaseModel):
+    """A half-open span of time, and perhaps steps of whole seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: Instant
+    end: Instant
+    every: Annotated[int, Field(ge=1, le=_MAX_EVERY_S)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ReadingsQuery":
+        if self.end <= self.start:
+            raise ValueError("end: expected after start")
+        return self
+
+
+@router.get("/circuits/{circuit_id}/usage/daily", response_model=UsageJson, summary="Energy by day")
+def daily_usage(
+    circuit_id: str, wanted: Annotated[UsageQuery, Query()], allowed: Allowed, context: Context
+) -> Response:
+    """Return a row for each campus day. A resident sees the days that lie wholly within the own residency."""
+    days = CampusDays(context.zone)
+    now = context.clock.now()
+    with context.books.read() as connection:
+        rows = usage.daily_usage(
+            connection,
+            circuit_id=circuit_id,
+            from_on=wanted.first_on,
+            to_on=wanted.last_on,
+            now=now,
+            zone=context.zone,
+        )
+    items = []
+    for row in rows:
+        # The open day counts up to now: it may be seen though the residency may end before the day does.
+        begins_at, ends_at = days.start_of(row.on), days.end_of(row.on)
+        seen = any_covers(allowed.spans, begins_at, max(begins_at, min(ends_at, now)))
+        items.append(_day_json(row) if seen else _unseen_day(row.on, days.day_of(now)))
+    return Json({"items": items, "total_wh": sum(item["energy_wh"] or 0 for item in items)})
+
+
+@router.get("/circuits/{circuit_id}/readings", response_model=ReadingsJson, summary="Readings")
+def readings(
+    circuit_id: str, wanted: Annotated[ReadingsQuery, Query()], allowed: Allowed, context: Context
+) -> Response:
+    """Return accepted samples of `[start, end)`, or one row for each step of `every` seconds.
+
+    A resident sees the time of the own residency; of a step only what lies within it.
+    """
+    found: list[Reading] = []
+    try:
+        for first, last in clip_all(allowed.spans, wanted.start, wanted.end):
+            room = MAX_ITEMS + 1 - len(found)
+            found += _read(context.readings, circuit_id, (first, last), every_s=wanted.every, limit=room)
+            if len(found) > MAX_ITEMS:
+                break
+    except UnableToReachReadingsError as refusal:
+        raise Refusal(Problem.READINGS_UNREACHABLE, str(refusal)) from refusal
+    next_start = found[MAX_ITEMS].at if len(found) > MAX_ITEMS else None
+    return Json({"items": [_reading_json(one) for one in found[:MAX_ITEMS]], "next_start": next_start})
+
+
+def _read(
+    store: ReadingsStore,
+    circuit_id: str,
+    span: tuple[datetime, datetime],
+    *,
+    every_s: int | None,
+    limit: int,
+) -> list[Reading]:
+    if every_s is None:
+        return store.between(circuit_id, *span, limit=limit)
+    return store.every(circuit_id, *span, every_s=every_s, limit=limit)
+
+
+def _day_json(row: usage.DayUsage) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in DayJson.model_fields}
+
+
+def _unseen_day(on: date, today: date) -> dict[str, Any]:
+    """A day that is not this resident's looks like one that is not known."""
+    return {
+        "on": on,
+        "energy_wh": None,
+        "register_from_wh": None,
+        "register_to_wh": None,
+        "segments": 0,
+        "quality": "open" if on >= today else "estimated",
+    }
+
+
+def _reading_json(reading: Reading) -> dict[str, Any]:
+    return {name: getattr(reading, name) for name in ReadingJson.model_fields}

@@ -1,0 +1,153 @@
+"""The composition root of the API process: from a site file to a listening server."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from api import pages
+from api.app import Extension, create_app
+from api.context import ApiContext
+from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
+from dormpower.books import migration
+from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
+from dormpower.clock import UnableToReadClockError, load_clock
+from dormpower.readings.factory import open_embedded, open_influx
+from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
+
+_DATABASE_TIMEOUT_S = 30.0
+_DRAIN_S = 5
+_BACKLOG = 512
+_MAX_CONNECTIONS = 1000
+
+log = structlog.get_logger()
+
+
+class _Server(uvicorn.Server):
+    """Ends event streams when told to stop, so that nobody's open stream delays the end."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._api = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests and end the streams."""
+        self._api.state.event_feed.shut()
+        super().handle_exit(sig, frame)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM; returns the exit code. A refusal is one sentence on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m api")
+    parser.add_argument("--config", type=Path, default=None)
+    wanted = parser.parse_args(arguments)
+    _log_to_stderr()
+    try:
+        run(load(wanted.config))
+    except (
+        UnableToLoadSiteError,
+        UnableToOpenBooksError,
+        UnableToReadClockError,
+        UnableToReachReadingsError,
+        migration.UnableToUseBooksError,
+    ) as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return 1
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Open the stores, serve, and give them back."""
+    books = open_books(settings.database, base=settings.folder)
+    try:
+        wait_until_reachable(books, timeout_s=_DATABASE_TIMEOUT_S)
+        migration.require_current(books)
+        readings = open_readings(settings)
+        try:
+            app = create_app(context_of(settings, books=books, readings=readings), extensions=_extensions())
+            log.info("api.started", host=settings.api.host, port=settings.api.port)
+            _Server(server_config(settings, app), app).run()
+            log.info("api.stopped")
+        finally:
+            readings.close()
+    finally:
+        books.close()
+
+
+def open_readings(settings: Settings) -> ReadingsStore:
+    """Open the readings for reading only; the gateway is the one that writes."""
+    chosen = settings.readings
+    if isinstance(chosen, EmbeddedReadingsSettings):
+        return open_embedded(chosen.path, read_only=True)
+    return open_influx(
+        url=chosen.url,
+        org=chosen.org,
+        bucket=chosen.bucket,
+        token=chosen.token.get_secret_value() if chosen.token else "",
+        site=settings.site.site_id,
+        tags={},
+        outbox_path=None,
+    )
+
+
+def context_of(settings: Settings, *, books: Books, readings: ReadingsStore) -> ApiContext:
+    """Return what the application stands on, from a site's settings."""
+    return ApiContext(
+        books=books,
+        readings=readings,
+        clock=load_clock(settings.folder),
+        zone=settings.zone,
+        low_wh=settings.policies.arrears.low_wh,
+        critical_wh=settings.policies.arrears.critical_wh,
+        prices=prices_of(settings),
+        wake_folder=settings.folder,
+        site_name=settings.site.name,
+        languages=settings.languages,
+    )
+
+
+def server_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+    """Return how uvicorn listens; forwarded addresses count only from proxies that the site trusts."""
+    api = settings.api
+    return uvicorn.Config(
+        app,
+        host=api.host,
+        port=api.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=bool(api.trusted_proxies),
+        forwarded_allow_ips=list(api.trusted_proxies),
+        ssl_certfile=api.tls_certificate_file,
+        ssl_keyfile=api.tls_key_file,
+        backlog=_BACKLOG,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def _extensions() -> list[Extension]:
+    """Return what `api.pages` adds: its function `install`, where there are pages."""
+    install = getattr(pages, "install", None)
+    return [] if install is None else [install]

@@ -1,0 +1,238 @@
+"""Circuits as people see them: supply state, relay, holds, balance, power.
+
+Everything that a page of rooms needs is read in a fixed number of queries, whatever the page's length. State and
+level are derived from the holds and figures as they stand; nothing of a view is stored, so that it can't be stale.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from dormpower.books import holds as books_holds
+from dormpower.books.days import day_energies
+from dormpower.books.tables import (
+    account_links,
+    circuits,
+    control_points,
+    holds,
+    ledger_accounts,
+    meter_points,
+    settled_days,
+)
+from dormpower.domain import forecast
+from dormpower.domain.days import ONE_DAY
+from dormpower.domain.holds import STATE_OF_REASONS, Hold, SupplyState, supply_state
+
+Level = Literal["ok", "low", "critical", "arrears"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What "now" means for a view: the campus instant and day, and the bounds that the site sets.
+
+    `stale_after_s` is in campus seconds.
+    """
+
+    now: datetime
+    today: date
+    stale_after_s: float
+    low_wh: int
+    critical_wh: int
+
+    @property
+    def fresh_since(self) -> datetime:
+        """The instant before which what was seen is stale."""
+        return self.now - timedelta(seconds=self.stale_after_s)
+
+    def level(self, available_wh: int) -> Level:
+        """Return the level of a balance: at or below zero is arrears (DESIGN §6)."""
+        if available_wh <= 0:
+            return "arrears"
+        if available_wh <= self.critical_wh:
+            return "critical"
+        return "low" if available_wh <= self.low_wh else "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitView:
+    """A circuit at one moment. `state` is the wanted cause, `relay` the reported fact (None: unknown).
+
+    `balance_wh` is what is available: posted − (metered − settled) over the account's circuits.
+    """
+
+    circuit_id: str
+    room_id: str
+    kind: str
+    state: SupplyState
+    online: bool
+    relay: str | None
+    control: str
+    expected_change_at: datetime | None
+    holds: tuple[Hold, ...]
+    account_id: str | None
+    balance_wh: int
+    level: Level
+    power_w: float | None
+    last_seen_at: datetime | None
+    days_left: int | None
+
+
+def of_rooms(
+    connection: Connection, *, room_ids: Sequence[str], present: Present
+) -> dict[str, list[CircuitView]]:
+    """Return the circuits of rooms, lighting first, in five queries."""
+    views: dict[str, list[CircuitView]] = {room_id: [] for room_id in room_ids}
+    for view in _read(connection, circuits.c.room_id.in_(list(room_ids)), present):
+        views[view.room_id].append(view)
+    return views
+
+
+def of_circuits(
+    connection: Connection, *, circuit_ids: Sequence[str], present: Present
+) -> dict[str, CircuitView]:
+    """Return circuits by id, in five queries; an unknown id is left out."""
+    found = _read(connection, circuits.c.circuit_id.in_(list(circuit_ids)), present)
+    return {view.circuit_id: view for view in found}
+
+
+def state_is(
+    state: SupplyState, *, circuit_id: sa.ColumnElement[str], present: Present
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a circuit is in a state, by the same order as `domain.holds.supply_state`."""
+    before: list[sa.ColumnElement[bool]] = []
+    for one, reasons in STATE_OF_REASONS:
+        held = sa.exists().where(
+            holds.c.circuit_id == circuit_id,
+            holds.c.released_at.is_(None),
+            holds.c.shadow.is_(False),
+            holds.c.reason.in_([reason.value for reason in reasons]),
+        )
+        if one is state:
+            return sa.and_(held, *(sa.not_(other) for other in before))
+        before.append(held)
+    seen = sa.exists().where(
+        meter_points.c.circuit_id == circuit_id, meter_points.c.last_seen_at >= present.fresh_since
+    )
+    last = seen if state is SupplyState.NORMAL else sa.not_(seen)
+    return sa.and_(last, *(sa.not_(other) for other in before))
+
+
+def _read(connection: Connection, where: sa.ColumnElement[bool], present: Present) -> Iterable[CircuitView]:
+    rows = connection.execute(
+        sa.select(
+            circuits.c.circuit_id,
+            circuits.c.room_id,
+            circuits.c.kind,
+            meter_points.c.relay,
+            meter_points.c.power_w,
+            meter_points.c.last_seen_at,
+            control_points.c.control,
+            control_points.c.expected_change_at,
+            account_links.c.account_id,
+        )
+        .outerjoin(meter_points, meter_points.c.circuit_id == circuits.c.circuit_id)
+        .outerjoin(control_points, control_points.c.circuit_id == circuits.c.circuit_id)
+        .outerjoin(
+            account_links,
+            sa.and_(account_links.c.circuit_id == circuits.c.circuit_id, _linked(present.today)),
+        )
+        .where(where)
+        .order_by(circuits.c.room_id, circuits.c.kind.desc())  # lighting before ac
+    ).all()
+    ids = [row.circuit_id for row in rows]
+    standing = books_holds.standing(connection, ids)
+    balances = available_wh(
+        connection,
+        account_ids=sorted({row.account_id for row in rows if row.account_id}),
+        today=present.today,
+    )
+    recent = _recent_days(connection, ids, present.today)
+    for row in rows:
+        own = tuple(hold for hold in standing.get(row.circuit_id, ()) if not hold.shadow)
+        balance_wh = balances.get(row.account_id, 0)
+        yield CircuitView(
+            circuit_id=row.circuit_id,
+            room_id=row.room_id,
+            kind=row.kind,
+            state=supply_state(
+                own,
+                last_seen_at=row.last_seen_at,
+                now=present.now,
+                stale_after_s=present.stale_after_s,
+            ),
+            online=row.last_seen_at is not None and row.last_seen_at >= present.fresh_since,
+            relay=row.relay,
+            control=row.control or "settled",
+            expected_change_at=row.expected_change_at,
+            holds=own,
+            account_id=row.account_id,
+            balance_wh=balance_wh,
+            level=present.level(balance_wh),
+            power_w=row.power_w,
+            last_seen_at=row.last_seen_at,
+            days_left=forecast.days_left(
+                available_wh=balance_wh, recent_days_wh=recent.get(row.circuit_id, [])
+            ),
+        )
+
+
+def available_wh(connection: Connection, *, account_ids: Sequence[str], today: date) -> dict[str, int]:
+    """Return what is left of accounts: posted − (metered − settled) over the circuits linked today."""
+    open_wh = sa.func.coalesce(sa.func.sum(meter_points.c.metered_wh - meter_points.c.settled_wh), 0)
+    unsettled = {
+        row.account_id: int(row.open_wh)
+        for row in connection.execute(
+            sa.select(account_links.c.account_id, open_wh.label("open_wh"))
+            .join(meter_points, meter_points.c.circuit_id == account_links.c.circuit_id)
+            .where(account_links.c.account_id.in_(list(account_ids)), _linked(today))
+            .group_by(account_links.c.account_id)
+        )
+    }
+    posted = connection.execute(
+        sa.select(ledger_accounts.c.ledger_account_id, ledger_accounts.c.balance).where(
+            ledger_accounts.c.ledger_account_id.in_([_ledger_id(one) for one in account_ids])
+        )
+    )
+    by_ledger_id = {row.ledger_account_id: int(row.balance) for row in posted}
+    return {one: by_ledger_id.get(_ledger_id(one), 0) - unsettled.get(one, 0) for one in account_ids}
+
+
+def _recent_days(
+    connection: Connection, circuit_ids: Sequence[str], today: date
+) -> Mapping[str, list[int | None]]:
+    """Return the latest whole days, known ones only: what the forecast goes by (as `usage.days_left` does).
+
+    Settled days are enough for all but circuits that are new or wait for settlement.
+    """
+    first, last = today - timedelta(days=forecast.RECENT_DAYS), today - ONE_DAY
+    known: dict[str, dict[date, int]] = {circuit_id: {} for circuit_id in circuit_ids}
+    for row in connection.execute(
+        sa.select(settled_days.c.circuit_id, settled_days.c.used_on, settled_days.c.energy_wh).where(
+            settled_days.c.circuit_id.in_(list(circuit_ids)),
+            settled_days.c.used_on >= first,
+            settled_days.c.used_on <= last,
+        )
+    ):
+        known[row.circuit_id][row.used_on] = row.energy_wh
+    waiting = [one for one, days in known.items() if len(days) < forecast.RECENT_DAYS]
+    if waiting:
+        metered = day_energies(connection, circuit_ids=waiting, from_on=first, to_on=last)
+        for (circuit_id, on), day in metered.items():
+            if day.closed:
+                known[circuit_id].setdefault(on, day.energy_wh)
+    return {circuit_id: list(days.values()) for circuit_id, days in known.items()}
+
+
+def _linked(today: date) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        account_links.c.from_on <= today,
+        sa.or_(account_links.c.to_on.is_(None), account_links.c.to_on > today),
+    )
+
+
+def _ledger_id(account_id: str) -> str:
+    return f"wh:account:{account_id}"
