@@ -1,4 +1,4 @@
-"""The control policies that run in the gateway. A new one is a file of rules and one line in `build_policies`."""
+"""The gateway's control policies. A new one is a file of rules and one line in `build_policies`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ Decision = Place | LetGo | RaiseAlarm | ClearAlarm | Warn | Remember | Wait
 class CircuitFacts:
     """What a policy may look at for one circuit. `available_wh` is None for a circuit without an account.
 
-    `sample` is None when the circuit is looked at without a new sample. `fresh` says that an accepted register is
-    within the stale limit.
+    `sample` is None when the circuit is looked at without a new sample. `fresh` says that an accepted register
+    is within the stale limit.
     """
 
     circuit_id: str
@@ -38,7 +38,13 @@ class CircuitFacts:
 class Policy(Protocol):
     """One rule: looks at facts, proposes to place or release its own holds. Pure; asked until it waits."""
 
-    rule: str  # "rule:NAME", who its holds are placed by
+    @property
+    def rule(self) -> str:
+        """Who its holds are placed by: "rule:NAME"."""
+
+    @property
+    def reason(self) -> Reason:
+        """What its holds say."""
 
     def quiet(self, available_wh: int) -> bool:
         """Whether a balance alone says that there is nothing to decide: the cheap test for the common case."""
@@ -53,6 +59,7 @@ class ArrearsRule:
 
     policy: ArrearsPolicy
     rule: str = arrears.RULE
+    reason: Reason = Reason.ARREARS
 
     def quiet(self, available_wh: int) -> bool:
         """Above the first warning's threshold there is nothing to decide."""

@@ -1,4 +1,4 @@
-"""What the reconciler and the policies remember of a circuit across restarts, and cuts that wait for approval."""
+"""What control remembers of a circuit across restarts, and cuts that wait for approval."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def save_relay(connection: Connection, *, circuit_id: str, relay: Relay, now: da
 def pend_cut(
     connection: Connection, *, circuit_id: str, reason: str, evidence: Mapping[str, Any], now: datetime
 ) -> bool:
-    """Put a cut on the list of those that wait for approval, with one alarm for the site; False if it is there."""
+    """Put a cut on the list of those that wait, with one alarm for the site; False if it is there already."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     result = connection.execute(
         insert(pending_cuts)
@@ -111,9 +111,7 @@ def pend_cut(
 def drop_pending(connection: Connection, *, circuit_id: str, reason: str, now: datetime) -> None:
     """Take a cut off the list: made, or no longer due. The alarm ends with the last one that waits."""
     connection.execute(
-        sa.delete(pending_cuts).where(
-            pending_cuts.c.circuit_id == circuit_id, pending_cuts.c.reason == reason
-        )
+        sa.delete(pending_cuts).where(pending_cuts.c.circuit_id == circuit_id, pending_cuts.c.reason == reason)
     )
     _clear_when_none_waits(connection, now)
 

@@ -271,16 +271,29 @@ def confirm_open(connection: Connection, *, circuit_id: str, now: datetime) -> i
     return int(result.rowcount)
 
 
-def placed_since(connection: Connection, *, reason: Reason, since: datetime) -> int:
-    """Return how many enforced holds of a reason were placed at or after `since`: what the breaker counts."""
-    return int(
-        connection.scalar(
-            sa.select(sa.func.count())
-            .select_from(holds)
-            .where(holds.c.reason == reason.value, holds.c.shadow.is_(sa.false()), holds.c.placed_at >= since)
+def placed_times(connection: Connection, *, reason: Reason, since: datetime) -> list[datetime]:
+    """Return when enforced holds of a reason were placed after `since`, oldest first: the breaker's count."""
+    return list(
+        connection.scalars(
+            sa.select(holds.c.placed_at)
+            .where(holds.c.reason == reason.value, holds.c.shadow.is_(sa.false()), holds.c.placed_at > since)
+            .order_by(holds.c.placed_at)
         )
-        or 0
     )
+
+
+def trips(connection: Connection, *, circuit_ids: Sequence[str], since: datetime) -> list[tuple[str, datetime]]:
+    """Return (circuit, placed_at) of the trips and local openings placed after `since`, released ones too."""
+    rows = connection.execute(
+        sa.select(holds.c.circuit_id, holds.c.placed_at)
+        .where(
+            holds.c.circuit_id.in_(list(circuit_ids)),
+            holds.c.reason.in_([Reason.MODULE_TRIP.value, Reason.OPENED_LOCALLY.value]),
+            holds.c.placed_at > since,
+        )
+        .order_by(holds.c.placed_at)
+    )
+    return [(row.circuit_id, row.placed_at) for row in rows]
 
 
 def _find(

@@ -52,6 +52,4 @@ def unsent(connection: Connection, limit: int) -> list[Notice]:
 
 def mark_sent(connection: Connection, notice_id: int, now: datetime) -> None:
     """Put on record that a notice went out."""
-    connection.execute(
-        sa.update(notices).where(notices.c.notice_id == notice_id).values(sent_at=now)
-    )
+    connection.execute(sa.update(notices).where(notices.c.notice_id == notice_id).values(sent_at=now))

@@ -129,6 +129,7 @@ class Warn:
 
     number: int
     level: Level
+    available_wh: int
     warnings: Warnings
 
 
@@ -192,7 +193,7 @@ def decide(facts: ArrearsFacts, policy: ArrearsPolicy, *, now: datetime) -> Deci
         return Remember(warnings=kept)
     if facts.standing or facts.standing_shadow:
         return None
-    warning = _warning_due(kept, level, policy, now=now)
+    warning = _warning_due(facts, level, policy, now=now)
     if warning is not None:
         return warning
     if facts.available_wh > policy.floor_wh:
@@ -222,14 +223,17 @@ def _kept_warnings(facts: ArrearsFacts, level: Level, policy: ArrearsPolicy) -> 
     return given
 
 
-def _warning_due(given: Warnings, level: Level, policy: ArrearsPolicy, *, now: datetime) -> Warn | None:
+def _warning_due(facts: ArrearsFacts, level: Level, policy: ArrearsPolicy, *, now: datetime) -> Warn | None:
+    given = facts.warnings
     if level is Level.OK:
         return None
     if given.first_at is None:
-        return Warn(number=1, level=level, warnings=replace(given, first_at=now, mode=policy.mode))
-    if given.second_at is None and level is not Level.LOW:
-        return Warn(number=2, level=level, warnings=replace(given, second_at=now))
-    return None
+        number, then = 1, replace(given, first_at=now, mode=policy.mode)
+    elif given.second_at is None and level is not Level.LOW:
+        number, then = 2, replace(given, second_at=now)
+    else:
+        return None
+    return Warn(number=number, level=level, available_wh=facts.available_wh, warnings=then)
 
 
 def _cut_or_wait(  # noqa: PLR0911 - one return for each thing that speaks against a cut

@@ -10,8 +10,8 @@ Theory of operation. The relay as it was last judged is compared with the sample
     open    –           –                                draws twice running  alarm open_but_drawing
 
 "Newly" matters after a maintenance reset: the relay is still open and its flag may still stand, but that trip
-has been dealt with; only another one is held again. A command of ours explains an open relay from the moment it is
-recorded until the relay is next seen closed, however the command ended: a lost answer is no electrician.
+has been dealt with; only another one is held again. A command of ours explains an open relay from the moment
+it is recorded until the relay is next seen closed, however the command ended: a lost answer is no electrician.
 
 A relay that reports nothing gives no hold; flags give their alarms all the same.
 """

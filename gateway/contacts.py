@@ -1,0 +1,192 @@
+"""Which modules and lines answer, as alarms: a dead line is one alarm, not one for each module on it.
+
+A module's alarm is held back while its line is down. When the line is back, its modules get until the next
+sweep to answer before each is told of by itself.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms
+from dormpower.books.database import Books
+from dormpower.books.tables import modules
+from dormpower.clock import Clock
+from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from gateway.control_memory import CircuitMemory, ControlledCircuit
+
+log = structlog.get_logger()
+
+
+class Contacts:
+    """Keeps up which modules and lines are reachable, and their alarms."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        clock: Clock,
+        circuits: Mapping[str, ControlledCircuit],
+        run: Callable[[Callable[[], None]], Awaitable[None]],
+        kick: Callable[[str], None],
+    ) -> None:
+        self._books = books
+        self._clock = clock
+        self._run = run
+        self._kick = kick
+        self._line_of = {circuit.module_id: circuit.line_id for circuit in circuits.values()}
+        self._building_of = {circuit.module_id: circuit.building for circuit in circuits.values()}
+        self._modules_down: dict[str, str] = {}
+        self._lines_down: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()  # (kind, subject) of active alarms
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_order = asyncio.Lock()
+
+    def load(self, connection: Connection) -> None:
+        """Take over which alarms are active."""
+        self._told = {
+            (alarm.kind, alarm.subject_id)
+            for alarm in alarms.active(connection)
+            if alarm.kind in {AlarmKind.MODULE_OFFLINE, AlarmKind.LINE_OFFLINE}
+        }
+
+    def reachable(self, memory: CircuitMemory) -> bool:
+        """Whether commands for a circuit have a chance to arrive."""
+        circuit = memory.circuit
+        return circuit.module_id not in self._modules_down and circuit.line_id not in self._lines_down
+
+    def note_module(self, module_id: str, *, online: bool, detail: str) -> None:
+        """Take note of a module's transition."""
+        if online:
+            self._modules_down.pop(module_id, None)
+            self._kick(module_id)
+        else:
+            self._modules_down[module_id] = detail
+        self._spawn(partial(self._write_module, module_id))
+
+    def note_line(self, line_id: str, *, online: bool, detail: str) -> None:
+        """Take note of a line's transition."""
+        if online:
+            self._lines_down.pop(line_id, None)
+        else:
+            self._lines_down[line_id] = detail
+        self._spawn(partial(self._write_line, line_id))
+        if online:
+            for module_id in self._on_line(line_id):
+                self._kick(module_id)
+
+    async def sweep(self) -> None:
+        """Tell of modules that stay silent although their line is up."""
+        silent = [
+            module_id
+            for module_id in self._modules_down
+            if (AlarmKind.MODULE_OFFLINE.value, module_id) not in self._told
+            and self._line_of.get(module_id) not in self._lines_down
+        ]
+        for module_id in silent:
+            self._spawn(partial(self._write_module, module_id))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until what was noted is written."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _on_line(self, line_id: str) -> list[str]:
+        return [module_id for module_id, line in self._line_of.items() if line == line_id]
+
+    def _spawn(self, write: Callable[[Connection, datetime], None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._write(write))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, write: Callable[[Connection, datetime], None]) -> None:
+        def in_transaction() -> None:
+            with self._books.write() as connection:
+                write(connection, self._clock.now())
+
+        try:
+            async with self._in_order:
+                await self._run(in_transaction)
+        except Exception:
+            # Supervised: the sweep writes again what is still so.
+            log.exception("control.contact_not_written")
+
+    def _write_module(self, module_id: str, connection: Connection, now: datetime) -> None:
+        online = module_id not in self._modules_down
+        connection.execute(
+            sa.update(modules)
+            .where(modules.c.module_id == module_id)
+            .values(online=online, online_changed_at=now)
+        )
+        line_id = self._line_of.get(module_id)
+        detail = {"detail": self._modules_down.get(module_id, ""), "line_id": line_id}
+        if online:
+            self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
+        elif line_id not in self._lines_down:
+            self._raise(
+                connection,
+                AlarmKind.MODULE_OFFLINE,
+                "module",
+                module_id,
+                now=now,
+                detail=detail,
+                module_id=module_id,
+                line_id=line_id,
+                building=self._building_of.get(module_id),
+            )
+
+    def _write_line(self, line_id: str, connection: Connection, now: datetime) -> None:
+        on_line = self._on_line(line_id)
+        if line_id not in self._lines_down:
+            self._clear(connection, AlarmKind.LINE_OFFLINE, "line", line_id, now)
+            return
+        for module_id in on_line:
+            self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
+        buildings = {self._building_of[module_id] for module_id in on_line}
+        self._raise(
+            connection,
+            AlarmKind.LINE_OFFLINE,
+            "line",
+            line_id,
+            now=now,
+            detail={"detail": self._lines_down[line_id], "modules": len(on_line)},
+            line_id=line_id,
+            building=buildings.pop() if len(buildings) == 1 else None,
+        )
+
+    def _raise(
+        self,
+        connection: Connection,
+        kind: AlarmKind,
+        subject_kind: str,
+        subject_id: str,
+        *,
+        now: datetime,
+        detail: dict[str, Any],
+        **where: str | None,
+    ) -> None:
+        alarms.raise_alarm(
+            connection,
+            kind=kind,
+            priority=PRIORITIES[kind],
+            subject_kind=subject_kind,
+            subject_id=subject_id,
+            detail=detail,
+            now=now,
+            **where,
+        )
+        self._told.add((kind.value, subject_id))
+
+    def _clear(
+        self, connection: Connection, kind: AlarmKind, subject_kind: str, subject_id: str, now: datetime
+    ) -> None:
+        if (kind.value, subject_id) in self._told:
+            alarms.clear_alarm(connection, kind=kind, subject_kind=subject_kind, subject_id=subject_id, now=now)
+            self._told.discard((kind.value, subject_id))

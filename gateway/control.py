@@ -1,0 +1,358 @@
+"""Control: looks at what intake took in and at what the books want, decides, and has the reconciler act.
+
+Three ways lead to a look at a circuit: an observation (in intake's transaction), an intent (somebody committed
+something that can change a wanted relay), and the sweep once a minute. All three ask the same rules with the
+same facts, so that a lost hint or a restart costs time, never a decision. Decisions are made on the gateway's
+one writer thread; relays are switched from the event loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import datetime, timedelta
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms, commands, intents, states
+from dormpower.books.database import Books
+from dormpower.clock import Clock
+from dormpower.domain import trips
+from dormpower.domain.holds import SupplyState
+from dormpower.domain.samples import Observation, Relay
+from dormpower.domain.trips import DAY_S
+from dormpower.wake import WakeListener
+from gateway.contacts import Contacts
+from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
+from gateway.decisions import Decider, Look, Outcome, PaymentPending
+from gateway.policies import Policy
+from gateway.ports import Switch
+from gateway.reconciler import Reconciler
+
+log = structlog.get_logger()
+
+INTENTS_AT_ONCE = 200
+SWEEP_CHUNK = 250
+SWEEP_S = 60.0
+TICK_S = 1.0
+
+Result = TypeVar("Result")
+
+
+class Control:
+    """The gateway's control part; see the module's text."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        clock: Clock,
+        switch: Switch,
+        circuits: Mapping[str, ControlledCircuit],
+        policies: Sequence[Policy],
+        executor: Executor,
+        zone: ZoneInfo,
+        stale_after_s: float,
+        warning_channels: Sequence[str] = (),
+        payment_pending: PaymentPending | None = None,
+        wake: WakeListener | None = None,
+    ) -> None:
+        self._books = books
+        self._clock = clock
+        self._executor = executor
+        self._zone = zone
+        self._stale_after_s = stale_after_s
+        self._policies = policies
+        self._wake = wake
+        self._memories = build(circuits.values())
+        self._accounts: dict[str, AccountMemory] = {}
+        rooms = len({circuit.room_id for circuit in circuits.values()})
+        self._decider = Decider(
+            policies=policies,
+            rooms=rooms,
+            stale_after_s=stale_after_s,
+            channels=warning_channels,
+            payment_pending=payment_pending,
+        )
+        self._contacts = Contacts(
+            books=books, clock=clock, circuits=circuits, run=self._run, kick=self._kick_module
+        )
+        self._by_module: dict[str, list[str]] = {}
+        for circuit in circuits.values():
+            self._by_module.setdefault(circuit.module_id, []).append(circuit.circuit_id)
+        self.reconciler = Reconciler(
+            books=books,
+            clock=clock,
+            switch=switch,
+            memories=self._memories,
+            run=self._run,
+            reachable=self._contacts.reachable,
+            stale_after_s=stale_after_s,
+        )
+
+    def memory(self, circuit_id: str) -> CircuitMemory:
+        """Return what is in memory of a circuit: for figures and tests, not for changing."""
+        return self._memories[circuit_id]
+
+    # --- start ---------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take over everything from the books; commands that a gateway's end cut off are put to rest."""
+        now = self._clock.now()
+        with self._books.write() as connection:
+            commands.interrupt_unfinished(connection, now)
+            states.set_stale_after_s(connection, self._stale_after_s)
+        with self._books.read() as connection:
+            everything = list(self._memories.values())
+            for start in range(0, len(everything), SWEEP_CHUNK):
+                self._fill(connection, everything[start : start + SWEEP_CHUNK], now, first=True)
+            for alarm in alarms.active(connection):
+                if alarm.subject_kind == "circuit" and alarm.subject_id in self._memories:
+                    self._memories[alarm.subject_id].active_alarms |= {alarm.kind}
+            self._contacts.load(connection)
+
+    def _fill(
+        self, connection: Connection, memories: Sequence[CircuitMemory], now: datetime, *, first: bool = False
+    ) -> None:
+        fill(
+            connection,
+            memories,
+            self._accounts,
+            today=now.astimezone(self._zone).date(),
+            trips_since=now - timedelta(seconds=DAY_S),
+            first=first,
+        )
+
+    # --- observations --------------------------------------------------------------------------------------
+
+    def decide_batch(
+        self, connection: Connection, observations: Sequence[Observation], now: datetime
+    ) -> Callable[[], None]:
+        """Judge a batch in intake's transaction; return what to do to memory after its commit.
+
+        An unchanged observation of a quiet circuit costs no query. Runs on the writer thread; what it returns
+        runs on the event loop.
+        """
+        token = object()
+        seen: list[tuple[CircuitMemory, Observation]] = []
+        outcomes: list[tuple[CircuitMemory, Outcome]] = []
+        memories, quiet = self._memories, self._quiet
+        for observation in observations:
+            memory = memories.get(observation.circuit_id)
+            if memory is None:
+                continue
+            if memory.token is not token:
+                memory.token = token
+                memory.next_metered_wh, memory.next_judged = memory.metered_wh, memory.judged
+            available_wh = self._available(memory, observation, token)
+            seen.append((memory, observation))
+            if (
+                memory.quiet
+                and (available_wh is None or quiet(available_wh))
+                and trips.unchanged(memory.next_judged, observation.sample, memory.wanted)
+            ):
+                continue
+            outcome = self._decider.look(
+                connection, memory, self._look_at(memory, observation, available_wh), now
+            )
+            memory.next_judged = outcome.judged
+            outcomes.append((memory, outcome))
+        return lambda: self._take_over_batch(seen, outcomes)
+
+    def _quiet(self, available_wh: int) -> bool:
+        return all(policy.quiet(available_wh) for policy in self._policies)
+
+    @staticmethod
+    def _available(memory: CircuitMemory, observation: Observation, token: object) -> int | None:
+        account = memory.account
+        if account is None:
+            memory.next_metered_wh = observation.metered_wh
+            return None
+        if account.token is not token:
+            account.token, account.next_metered_wh = token, account.metered_wh
+        account.next_metered_wh += observation.metered_wh - memory.next_metered_wh
+        memory.next_metered_wh = observation.metered_wh
+        return account.base_wh - account.next_metered_wh
+
+    def _look_at(self, memory: CircuitMemory, observation: Observation, available_wh: int | None) -> Look:
+        fresh_at = observation.at if observation.fresh else memory.fresh_at
+        period_s = (
+            (observation.at - memory.fresh_at).total_seconds()
+            if observation.fresh and memory.fresh_at is not None
+            else None
+        )
+        return Look(
+            available_wh=available_wh,
+            fresh=self._is_fresh(fresh_at) if not observation.fresh else True,
+            sample=observation.sample,
+            sampled_at=fresh_at,
+            sampling_period_s=period_s,
+            judged=memory.next_judged,
+            # A sample from before the last read-back, or while a command is under way, says nothing of it.
+            judges_relay=not memory.outstanding
+            and (memory.read_back_at is None or observation.at > memory.read_back_at),
+        )
+
+    def _is_fresh(self, at: datetime | None) -> bool:
+        return at is not None and self._clock.now() - at <= timedelta(seconds=self._stale_after_s)
+
+    def _take_over_batch(
+        self,
+        seen: Sequence[tuple[CircuitMemory, Observation]],
+        outcomes: Sequence[tuple[CircuitMemory, Outcome]],
+    ) -> None:
+        first_seen = []
+        for memory, observation in seen:
+            account = memory.account
+            if account is not None:
+                account.metered_wh += observation.metered_wh - memory.metered_wh
+            memory.metered_wh = observation.metered_wh
+            if observation.fresh:
+                memory.fresh_at = observation.at
+            if observation.sample.relay is not None:
+                memory.relay_at = observation.at
+            if not memory.seen and (observation.sample.relay is not None or not memory.circuit.has_readback):
+                memory.seen = True
+                first_seen.append(memory.circuit.circuit_id)
+        for memory, outcome in outcomes:
+            self._take_over(memory, outcome)
+        for circuit_id in first_seen:
+            self._memories[circuit_id].settle_quiet()
+            self.reconciler.kick(circuit_id)
+
+    def _take_over(self, memory: CircuitMemory, outcome: Outcome, *, judged: bool = True) -> None:
+        """Take an outcome over into memory and look at the relay where it is not as wanted."""
+        memory.set_holds(outcome.holds)
+        memory.warnings, memory.state = outcome.warnings, outcome.state
+        memory.active_alarms = outcome.active_alarms
+        memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
+        if outcome.base_wh is not None and memory.account is not None:
+            memory.account.base_wh = outcome.base_wh
+        if judged and not memory.outstanding:
+            memory.judged = outcome.judged
+            self._take_over_relay(memory, outcome)
+        memory.settle_quiet()
+        if memory.seen and memory.circuit.has_relay:
+            self.reconciler.kick(memory.circuit.circuit_id)
+
+    @staticmethod
+    def _take_over_relay(memory: CircuitMemory, outcome: Outcome) -> None:
+        if not outcome.noted:
+            return
+        if "opened_at" in outcome.noted:
+            opened_at = outcome.noted["opened_at"]
+            memory.opened_at = opened_at if isinstance(opened_at, datetime) else None
+        if "commanded_relay" in outcome.noted:
+            memory.ours_open = memory.after_trip_or_shed = False
+        if "failures" in outcome.noted:
+            memory.failures = 0
+            memory.active_alarms -= {"relay_failed"}
+        if memory.judged.relay is Relay.CLOSED and not memory.holds:
+            memory.after_trip_or_shed = False
+
+    # --- intents and sweep ---------------------------------------------------------------------------------
+
+    async def handle_intents(self) -> int:
+        """Take what is unhandled, decide anew, and reconcile these circuits at once; return how many."""
+        handled, found = await self._run(self._handle)
+        for memory, outcome in found:
+            self._take_over(memory, outcome, judged=False)
+        return handled
+
+    def _handle(self) -> tuple[int, list[tuple[CircuitMemory, Outcome]]]:
+        now = self._clock.now()
+        with self._books.read() as connection:
+            if not intents.unhandled(connection, 1):
+                return 0, []
+        with self._books.write() as connection:
+            taken = intents.unhandled(connection, INTENTS_AT_ONCE)
+            found = self._look_again(connection, {intent.circuit_id for intent in taken}, now)
+            intents.mark_handled(connection, [intent.intent_id for intent in taken], now)
+        return len(taken), found
+
+    def _look_again(
+        self, connection: Connection, circuit_ids: set[str], now: datetime
+    ) -> list[tuple[CircuitMemory, Outcome]]:
+        memories = [self._memories[one] for one in sorted(circuit_ids) if one in self._memories]
+        if not memories:
+            return []
+        self._fill(connection, memories, now)
+        return [
+            (memory, self._decider.look(connection, memory, self._look_without_sample(memory), now))
+            for memory in memories
+        ]
+
+    def _look_without_sample(self, memory: CircuitMemory) -> Look:
+        account = memory.account
+        return Look(
+            available_wh=None if account is None else account.base_wh - account.metered_wh,
+            fresh=self._is_fresh(memory.fresh_at),
+            sampled_at=memory.fresh_at,
+            judged=memory.judged,
+        )
+
+    async def sweep(self) -> None:
+        """Look at everything: what a lost hint, a missed timer or a silent module left undone."""
+        ids = sorted(self._memories)
+        for start in range(0, len(ids), SWEEP_CHUNK):
+            chunk = set(ids[start : start + SWEEP_CHUNK])
+            for memory, outcome in await self._run(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
+                self._take_over(memory, outcome, judged=False)
+        await self._contacts.sweep()
+
+    def _sweep_chunk(self, circuit_ids: set[str]) -> list[tuple[CircuitMemory, Outcome]]:
+        with self._books.write() as connection:
+            return self._look_again(connection, circuit_ids, self._clock.now())
+
+    # --- contact with the field ----------------------------------------------------------------------------
+
+    def note_module(self, module_id: str, *, online: bool, detail: str = "") -> None:
+        """Take note that a module answers again, or no longer; call on transitions."""
+        self._contacts.note_module(module_id, online=online, detail=detail)
+
+    def note_line(self, line_id: str, *, online: bool, detail: str = "") -> None:
+        """Take note that a line is up again, or down: one alarm, whatever hangs on it."""
+        self._contacts.note_line(line_id, online=online, detail=detail)
+
+    def _kick_module(self, module_id: str) -> None:
+        for circuit_id in self._by_module.get(module_id, ()):
+            if self._memories[circuit_id].seen:
+                self.reconciler.kick(circuit_id)
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve wake-ups, intents, timers and the sweep until cancelled."""
+        swept_at = self._clock.monotonic()
+        while True:
+            if self._wake is not None:
+                await self._wake.wait(TICK_S)
+            else:
+                await asyncio.sleep(TICK_S)
+            try:
+                while await self.handle_intents():
+                    pass
+                self.reconciler.kick_due()
+                if self._clock.monotonic() - swept_at >= SWEEP_S:
+                    swept_at = self._clock.monotonic()
+                    await self.sweep()
+            except Exception:
+                # Supervised: the books may be away for a moment; the next tick tries again.
+                log.exception("control.tick_failed")
+
+    async def settle(self) -> None:
+        """Wait until notes are written and no command is under way."""
+        await self._contacts.settle()
+        await self.reconciler.settle()
+
+    def _run(self, function: Callable[[], Result]) -> Awaitable[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def figures(self) -> dict[str, int]:
+        """Return how many circuits are in each supply state."""
+        counts = dict.fromkeys((state.value for state in SupplyState), 0)
+        for memory in self._memories.values():
+            counts[memory.state.value] += 1
+        return counts

@@ -1,0 +1,231 @@
+"""What control keeps in memory of each circuit, so that an unchanged observation costs no query.
+
+Everything here can be rebuilt from the books (`fill`), except what must be seen anew in each run: whether a
+module has answered yet (`seen`), and when the last try was (a new run may try at once).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from dormpower.books import accounts as books_accounts
+from dormpower.books import alarms as books_alarms
+from dormpower.books import control as books_control
+from dormpower.books import holds as books_holds
+from dormpower.books.tables import account_links, meter_points, rooms
+from dormpower.domain.arrears import NO_WARNINGS, Warnings
+from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, SupplyState, wanted_relay
+from dormpower.domain.reconcile import Control
+from dormpower.domain.samples import Flag, Relay
+from dormpower.domain.trips import DRAWING_SAMPLES, Judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlledCircuit:
+    """What control needs to know of a circuit from the site and its module's profile."""
+
+    circuit_id: str
+    room_id: str
+    building: str
+    module_id: str
+    channel: int
+    kind: str
+    line_id: str | None = None
+    has_relay: bool = True
+    has_readback: bool = True
+    min_off_s: float = 0.0
+    self_restore_s: float | None = None
+    keep_supply: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class AccountMemory:
+    """A prepaid account: available = base − metered over its circuits."""
+
+    account_id: str
+    base_wh: int = 0
+    metered_wh: int = 0
+    token: object = None  # the batch that `next_metered_wh` belongs to
+    next_metered_wh: int = 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CircuitMemory:
+    """One circuit as control sees it. The `next_` fields belong to the batch under way, named by `token`."""
+
+    circuit: ControlledCircuit
+    keep_supply: bool
+    account: AccountMemory | None = None
+    metered_wh: int = 0
+    holds: tuple[Hold, ...] = ()
+    wanted: Relay = Relay.CLOSED
+    judged: Judged = field(default_factory=Judged)
+    warnings: Warnings = NO_WARNINGS
+    state: SupplyState = SupplyState.OFFLINE
+    control: Control = Control.SETTLED
+    expected_change_at: datetime | None = None
+    active_alarms: frozenset[str] = frozenset()
+    pending_cut: str | None = None  # the reason of a cut that waits for approval
+    cut_approved: bool = False
+    # the field
+    seen: bool = False  # a sample or read-back of this run
+    relay_at: datetime | None = None
+    fresh_at: datetime | None = None
+    read_back_at: datetime | None = None
+    ours_open: bool = False
+    opened_at: datetime | None = None
+    sent: Relay | None = None
+    outstanding: bool = False
+    failures: int = 0
+    last_try_at: datetime | None = None
+    after_trip_or_shed: bool = False
+    trips_at: tuple[datetime, ...] = ()
+    # the batch under way
+    token: object = None
+    next_metered_wh: int = 0
+    next_judged: Judged = field(default_factory=Judged)
+    quiet: bool = False
+
+    def set_holds(self, holds: tuple[Hold, ...]) -> None:
+        """Take over the standing holds, and remember that a trip or shed stood until the relay has closed."""
+        if any(hold.reason in TRIPS_AND_SHEDS and not hold.shadow for hold in holds):
+            self.after_trip_or_shed = True
+        self.holds = holds
+        self.wanted = wanted_relay(holds)
+
+    def settle_quiet(self) -> None:
+        """Work out whether only a balance or a relay that moves can ask for a closer look."""
+        self.quiet = (
+            not self.holds
+            and self.warnings == NO_WARNINGS
+            and self.state is SupplyState.NORMAL
+            and self.control is Control.SETTLED
+            and not self.active_alarms
+            and not self.pending_cut
+            and self.seen
+        )
+
+
+def build(circuits: Iterable[ControlledCircuit]) -> dict[str, CircuitMemory]:
+    """Return an empty memory for each circuit; `fill` takes over what the books hold."""
+    return {
+        circuit.circuit_id: CircuitMemory(circuit=circuit, keep_supply=circuit.keep_supply)
+        for circuit in circuits
+    }
+
+
+def fill(
+    connection: Connection,
+    memories: Sequence[CircuitMemory],
+    account_memories: dict[str, AccountMemory],
+    *,
+    today: date,
+    trips_since: datetime,
+    first: bool,
+) -> None:
+    """Take over holds, control points, balances, warnings and waiting cuts from the books.
+
+    `first` also takes over what was last judged of the relays and where the metering stands; later these are
+    kept up by the observations.
+    """
+    by_id = {memory.circuit.circuit_id: memory for memory in memories}
+    ids = sorted(by_id)
+    standing = books_holds.standing(connection, ids)
+    points = books_control.points(connection, ids)
+    waiting = {cut.circuit_id: cut for cut in books_control.pending(connection)}
+    _fill_keep_supply(connection, memories)
+    for circuit_id, memory in by_id.items():
+        point = points.get(circuit_id)
+        if point is not None:
+            memory.warnings, memory.state = point.warnings, point.state
+            memory.control, memory.expected_change_at = point.control, point.expected_change_at
+            if first:
+                memory.opened_at, memory.failures = point.opened_at, point.failures
+                memory.ours_open = point.commanded_relay is Relay.OPEN
+        memory.set_holds(standing.get(circuit_id, ()))
+        cut = waiting.get(circuit_id)
+        memory.pending_cut = None if cut is None else cut.reason
+        memory.cut_approved = cut is not None and cut.approved_at is not None
+    if first:
+        _fill_first(connection, by_id)
+    for memory in memories:
+        memory.trips_at = ()
+    for circuit_id, placed_at in books_holds.trips(connection, circuit_ids=ids, since=trips_since):
+        by_id[circuit_id].trips_at += (placed_at,)
+    _fill_accounts(connection, by_id, account_memories, today=today)
+    for memory in memories:
+        memory.settle_quiet()
+
+
+def _fill_keep_supply(connection: Connection, memories: Sequence[CircuitMemory]) -> None:
+    room_ids = {memory.circuit.room_id for memory in memories}
+    kept = set(
+        connection.scalars(
+            sa.select(rooms.c.room_id).where(
+                rooms.c.room_id.in_(sorted(room_ids)), rooms.c.keep_supply.is_(sa.true())
+            )
+        )
+    )
+    for memory in memories:
+        memory.keep_supply = memory.circuit.keep_supply or memory.circuit.room_id in kept
+
+
+def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> None:
+    drawing = {
+        alarm.circuit_id for alarm in books_alarms.active(connection) if alarm.kind == "open_but_drawing"
+    }
+    rows = connection.execute(
+        sa.select(
+            meter_points.c.circuit_id,
+            meter_points.c.metered_wh,
+            meter_points.c.relay,
+            meter_points.c.flags,
+            meter_points.c.last_seen_at,
+        ).where(meter_points.c.circuit_id.in_(sorted(by_id)))
+    )
+    for row in rows:
+        memory = by_id[row.circuit_id]
+        memory.metered_wh = row.metered_wh
+        memory.fresh_at = row.last_seen_at
+        memory.judged = Judged(
+            relay=None if row.relay is None else Relay(row.relay),
+            flags=frozenset(Flag(text) for text in row.flags.split(",") if text),
+            drawing_samples=DRAWING_SAMPLES if row.circuit_id in drawing else 0,
+        )
+        memory.after_trip_or_shed = memory.after_trip_or_shed or (
+            memory.judged.relay is Relay.OPEN and not memory.ours_open
+        )
+
+
+def _fill_accounts(
+    connection: Connection,
+    by_id: Mapping[str, CircuitMemory],
+    account_memories: dict[str, AccountMemory],
+    *,
+    today: date,
+) -> None:
+    links = connection.execute(
+        sa.select(account_links.c.circuit_id, account_links.c.account_id).where(
+            account_links.c.circuit_id.in_(sorted(by_id)),
+            account_links.c.from_on <= today,
+            sa.or_(account_links.c.to_on.is_(None), account_links.c.to_on > today),
+        )
+    ).all()
+    linked = {row.circuit_id: row.account_id for row in links}
+    for circuit_id, memory in by_id.items():
+        account_id = linked.get(circuit_id)
+        before = memory.account
+        if before is not None and before.account_id == account_id:
+            continue
+        if before is not None:
+            before.metered_wh -= memory.metered_wh
+        memory.account = None
+        if account_id is not None:
+            memory.account = account_memories.setdefault(account_id, AccountMemory(account_id=account_id))
+            memory.account.metered_wh += memory.metered_wh
+    wanted_ids = sorted(set(linked.values()))
+    for account_id, base_wh in books_accounts.base_wh(connection, wanted_ids).items():
+        account_memories[account_id].base_wh = base_wh

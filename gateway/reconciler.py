@@ -1,0 +1,338 @@
+"""The reconciler: closes the gap between the wanted and the reported relay of each circuit.
+
+One task a circuit at most, a bounded number at once. What to do next is `domain.reconcile`; this file carries
+it out: record the command, send it, put on record what was read back. The books are asked again for standing
+holds in the transaction that records a closing, so that a hold that is on record is never overlooked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms, commands, holds
+from dormpower.books import control as books_control
+from dormpower.books.database import Books
+from dormpower.clock import Clock
+from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.holds import Hold, wanted_relay
+from dormpower.domain.reconcile import (
+    COMMAND_LIFE_S,
+    TRIES,
+    Control,
+    Failed,
+    ReconcileFacts,
+    Send,
+    Step,
+    WaitUntil,
+    control_of,
+    next_step,
+)
+from dormpower.domain.samples import Relay
+from dormpower.domain.trips import Judged
+from gateway.control_memory import CircuitMemory
+from gateway.decisions import confirms_lockout
+from gateway.ports import Switch, SwitchOutcome, SwitchResult
+
+log = structlog.get_logger()
+
+MAX_AT_ONCE = 64
+MAX_STEPS = 8  # commands in one go; then the next tick goes on
+
+Result = TypeVar("Result")
+
+
+class Run(Protocol):
+    """Runs a function on the writer thread."""
+
+    def __call__(self, function: Callable[[], Result]) -> Awaitable[Result]:
+        """Return what the function returns."""
+
+
+class Reconciler:
+    """Drives circuits to their wanted relay."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        clock: Clock,
+        switch: Switch,
+        memories: Mapping[str, CircuitMemory],
+        run: Run,
+        reachable: Callable[[CircuitMemory], bool],
+        stale_after_s: float,
+    ) -> None:
+        self._books = books
+        self._clock = clock
+        self._switch = switch
+        self._memories = memories
+        self._run = run
+        self._reachable = reachable
+        self._stale_after_s = stale_after_s
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._timers: dict[str, WaitUntil | Failed] = {}
+
+    def step_of(self, memory: CircuitMemory) -> Step:
+        """Return what there is to do for a circuit now."""
+        now = self._clock.now()
+        fresh_at = memory.relay_at
+        return next_step(
+            ReconcileFacts(
+                wanted=memory.wanted,
+                actual=memory.judged.relay,
+                seen_in_this_run=memory.seen,
+                fresh=fresh_at is not None and now - fresh_at <= timedelta(seconds=self._stale_after_s),
+                reachable=self._reachable(memory),
+                has_relay=memory.circuit.has_relay,
+                has_readback=memory.circuit.has_readback,
+                outstanding=memory.outstanding,
+                sent=memory.sent,
+                failures=memory.failures,
+                last_try_at=memory.last_try_at,
+                opened_at=memory.opened_at,
+                min_off_s=memory.circuit.min_off_s,
+                after_trip_or_shed=memory.after_trip_or_shed,
+            ),
+            now=now,
+            real_now=self._clock.real_now(),
+        )
+
+    def kick(self, circuit_id: str) -> None:
+        """Look at a circuit soon, in a task of its own."""
+        if circuit_id in self._tasks:
+            self._again.add(circuit_id)
+            return
+        task = asyncio.get_running_loop().create_task(self._task(circuit_id), name=f"reconcile {circuit_id}")
+        self._tasks[circuit_id] = task
+        task.add_done_callback(lambda _: self._done(circuit_id))
+
+    def kick_due(self) -> None:
+        """Look at the circuits whose waiting is over."""
+        now, real_now = self._clock.now(), self._clock.real_now()
+        for circuit_id, step in list(self._timers.items()):
+            campus_at = step.campus_at if isinstance(step, WaitUntil) else None
+            if (campus_at is not None and now >= campus_at) or (
+                step.real_at is not None and real_now >= step.real_at
+            ):
+                del self._timers[circuit_id]
+                self.kick(circuit_id)
+
+    async def settle(self) -> None:
+        """Wait until no task is under way (a test's and a shutdown's end)."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _done(self, circuit_id: str) -> None:
+        self._tasks.pop(circuit_id, None)
+        if circuit_id in self._again:
+            self._again.discard(circuit_id)
+            self.kick(circuit_id)
+
+    async def _task(self, circuit_id: str) -> None:
+        async with self._at_once:
+            try:
+                await self.reconcile(circuit_id)
+            except Exception:
+                # A supervised task: the next tick or sweep looks at this circuit again.
+                log.exception("control.reconcile_failed", circuit=circuit_id)
+
+    async def reconcile(self, circuit_id: str) -> None:
+        """Do what there is to do for one circuit, until it is settled or has to wait."""
+        memory = self._memories[circuit_id]
+        for _ in range(MAX_STEPS):
+            step = self.step_of(memory)
+            if not isinstance(step, Send):
+                await self._rest(memory, step)
+                return
+            await self._carry_out(memory, step)
+        self._timers[circuit_id] = Failed(real_at=self._clock.real_now())
+
+    async def _rest(self, memory: CircuitMemory, step: Step) -> None:
+        circuit_id = memory.circuit.circuit_id
+        expected_at: datetime | None = None
+        self._timers.pop(circuit_id, None)
+        if isinstance(step, WaitUntil | Failed):
+            self._timers[circuit_id] = step
+            expected_at = step.campus_at if isinstance(step, WaitUntil) else None
+        control = control_of(step, failures=memory.failures)
+        if (control, expected_at) != (memory.control, memory.expected_change_at):
+            await self._run(lambda: self._save_control(memory, control, expected_at))
+
+    def _save_control(self, memory: CircuitMemory, control: Control, expected_at: datetime | None) -> None:
+        with self._books.write() as connection:
+            books_control.save(
+                connection,
+                circuit_id=memory.circuit.circuit_id,
+                now=self._clock.now(),
+                control=control.value,
+                expected_change_at=expected_at,
+            )
+        memory.control, memory.expected_change_at = control, expected_at
+        memory.settle_quiet()
+
+    async def _carry_out(self, memory: CircuitMemory, step: Send) -> None:
+        memory.outstanding = True
+        try:
+            expires_at = self._clock.real_now() + timedelta(seconds=COMMAND_LIFE_S)
+            command_id = await self._run(lambda: self._record(memory, step, expires_at))
+            if command_id is None:
+                return
+            memory.sent = step.relay
+            if step.relay is Relay.OPEN:
+                memory.ours_open = True
+            result = await self._switch.switch(
+                module_id=memory.circuit.module_id,
+                channel=memory.circuit.channel,
+                relay=step.relay,
+                command_id=command_id,
+                expires_at=expires_at,
+            )
+            await self._run(lambda: self._finish(memory, step, command_id, result))
+        finally:
+            memory.outstanding = False
+
+    def _record(self, memory: CircuitMemory, step: Send, expires_at: datetime) -> str | None:
+        """Put the command on record; None where the books want something else by now."""
+        circuit, now = memory.circuit, self._clock.now()
+        with self._books.write() as connection:
+            standing = holds.standing(connection, [circuit.circuit_id]).get(circuit.circuit_id, ())
+            if wanted_relay(standing) is not step.relay:
+                memory.set_holds(standing)
+                return None
+            values: dict[str, object] = {"control": Control.PENDING.value, "expected_change_at": None}
+            if step.relay is Relay.OPEN:
+                values["commanded_relay"] = Relay.OPEN.value
+            if memory.failures + 1 > TRIES:
+                values["control"] = Control.FAILED.value
+            books_control.save(connection, circuit_id=circuit.circuit_id, now=now, **values)
+            command_id = commands.record(
+                connection,
+                circuit_id=circuit.circuit_id,
+                module_id=circuit.module_id,
+                channel=circuit.channel,
+                relay=step.relay,
+                cause=_cause(standing),
+                attempt=step.attempt,
+                now=now,
+                expires_at=expires_at,
+            )
+        memory.control, memory.expected_change_at = Control(str(values["control"])), None
+        memory.quiet = False
+        return command_id
+
+    def _finish(self, memory: CircuitMemory, step: Send, command_id: str, result: SwitchResult) -> None:
+        now = self._clock.now()
+        done = result.outcome is SwitchOutcome.CONFIRMED or (
+            result.outcome is SwitchOutcome.UNCONFIRMED and not memory.circuit.has_readback
+        )
+        failures = 0 if done else memory.failures + 1
+        values: dict[str, object] = {"failures": failures}
+        if done:
+            values |= self._relay_values(memory, step.relay, now)
+        with self._books.write() as connection:
+            commands.finish(
+                connection,
+                command_id=command_id,
+                outcome=result.outcome.value,
+                read_back=result.relay,
+                now=now,
+            )
+            books_control.save(connection, circuit_id=memory.circuit.circuit_id, now=now, **values)
+            if result.relay is not None:
+                books_control.save_relay(
+                    connection, circuit_id=memory.circuit.circuit_id, relay=result.relay, now=now
+                )
+            standing = holds.standing(connection, [memory.circuit.circuit_id]).get(
+                memory.circuit.circuit_id, ()
+            )
+            if confirms_lockout(memory, standing, result.relay):
+                holds.confirm_open(connection, circuit_id=memory.circuit.circuit_id, now=now)
+            self._tell_of_failures(connection, memory, step, result, failures, now=now)
+        self._take_over(memory, step, result, failures=failures, done=done, now=now)
+        memory.set_holds(standing)
+        memory.settle_quiet()
+
+    @staticmethod
+    def _relay_values(memory: CircuitMemory, relay: Relay, now: datetime) -> dict[str, object]:
+        values: dict[str, object] = {"control": Control.SETTLED.value, "expected_change_at": None}
+        if relay is Relay.CLOSED:
+            return values | {"commanded_relay": Relay.CLOSED.value, "opened_at": None}
+        if memory.judged.relay is not Relay.OPEN or memory.opened_at is None:
+            values["opened_at"] = now
+        return values
+
+    @staticmethod
+    def _tell_of_failures(
+        connection: Connection,
+        memory: CircuitMemory,
+        step: Send,
+        result: SwitchResult,
+        failures: int,
+        *,
+        now: datetime,
+    ) -> None:
+        circuit = memory.circuit
+        if failures == TRIES:
+            alarms.raise_alarm(
+                connection,
+                kind=AlarmKind.RELAY_FAILED,
+                priority=PRIORITIES[AlarmKind.RELAY_FAILED],
+                subject_kind="circuit",
+                subject_id=circuit.circuit_id,
+                circuit_id=circuit.circuit_id,
+                module_id=circuit.module_id,
+                building=circuit.building,
+                detail={
+                    "wanted": step.relay.value,
+                    "tries": failures,
+                    "outcome": result.outcome.value,
+                    "detail": result.detail,
+                },
+                now=now,
+            )
+        elif failures == 0 and memory.failures:
+            alarms.clear_alarm(
+                connection,
+                kind=AlarmKind.RELAY_FAILED,
+                subject_kind="circuit",
+                subject_id=circuit.circuit_id,
+                now=now,
+            )
+
+    def _take_over(
+        self,
+        memory: CircuitMemory,
+        step: Send,
+        result: SwitchResult,
+        *,
+        failures: int,
+        done: bool,
+        now: datetime,
+    ) -> None:
+        memory.failures = failures
+        memory.last_try_at = self._clock.real_now()
+        if result.relay is not None:
+            memory.judged = Judged(
+                relay=result.relay,
+                flags=memory.judged.flags,
+                drawing_samples=memory.judged.drawing_samples if result.relay is Relay.OPEN else 0,
+            )
+            memory.relay_at = memory.read_back_at = now
+        if not done:
+            return
+        memory.control, memory.expected_change_at = Control.SETTLED, None
+        if step.relay is Relay.CLOSED:
+            memory.ours_open = memory.after_trip_or_shed = False
+            memory.opened_at = None
+        elif memory.opened_at is None:
+            memory.opened_at = now
+
+
+def _cause(standing: tuple[Hold, ...]) -> dict[str, object]:
+    return {"holds": [{"hold_id": hold.hold_id, "reason": hold.reason.value} for hold in standing]}
