@@ -1,4 +1,4 @@
-"""Polling one line: every module in turn, the silent ones backed off so that their neighbours keep their rhythm.
+"""Polling one line: every module in turn, silent ones backed off so that their neighbours keep their rhythm.
 
 Theory of operation
 -------------------
@@ -7,10 +7,10 @@ each `fast_poll_s` between. A cycle that takes longer than its period is followe
 piles up.
 
 A module that failed to answer is *suspect*, after `MISSES_BEFORE_OFFLINE` failures in a row *offline*. Suspect
-and offline modules leave the cycle and are *probed*: at most one a cycle while the line is busy, more in the time
-that a cycle leaves over, each module with a delay that doubles up to a bound. So a dead module costs the others
-at most one time-out a cycle, however many are dead. When the line itself comes back, or the first module answers
-after all were silent, every module is tried again in the next cycle.
+and offline modules leave the cycle and are *probed*: at most one a cycle while the line is busy, more in the
+time that a cycle leaves over, each module with a delay that doubles up to a bound. So a dead module costs the
+others at most one time-out a cycle, however many are dead. When the line itself comes back, or the first module
+answers after all were silent, every module is tried again in the next cycle.
 
 A line that is down says nothing of its modules: they keep what was last known of them.
 """

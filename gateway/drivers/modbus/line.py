@@ -80,7 +80,7 @@ class ModbusLine:
         self.line = line
         self.counters = LineCounters()
         self._connector = connector
-        self._jitter = jitter if jitter is not None else random.random  # noqa: S311 - spreads retries, guards nothing
+        self._jitter = jitter if jitter is not None else random.random  # spreads retries, guards nothing
         self._rtu = line.transport is Transport.SERIAL or line.framer is Framer.RTU
         self._cutter: Cutter = RtuCutter() if self._rtu else SocketCutter()
         self._bits_a_byte = 9 + line.stop_bits + (line.parity != "N")
