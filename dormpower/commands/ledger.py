@@ -1,6 +1,7 @@
 """`dormpower migrate`, `settle` and `audit`: the books' version, what is due, and the proof."""
 
 import json
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +10,7 @@ import typer
 from config.settings import load
 from dormpower.books import migration
 from dormpower.books.database import Books, open_books
-from dormpower.commands.opening import ConfigOption, JsonOption, site_books
+from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, site_books
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -22,6 +23,20 @@ def migrate(config: ConfigOption = None) -> None:
     finally:
         books.close()
     typer.echo(f"books at version {migration.head()} (before: {before or 'none'})")
+
+
+def settle(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Settle what is due: post each closed campus day's consumption; safe to repeat."""
+    from dormpower.books import settlement  # noqa: PLC0415 - quick commands do without the journal
+
+    settings = load(config)
+    now, _ = campus_now(settings)
+    with site_books(settings) as books:
+        report = settlement.settle(books, now=now, zone=settings.zone)
+    if as_json:
+        typer.echo(json.dumps(asdict(report), default=str))
+    else:
+        typer.echo(", ".join(f"{name}: {value}" for name, value in asdict(report).items()))
 
 
 def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
