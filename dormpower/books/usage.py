@@ -67,14 +67,15 @@ def daily_usage(
     rows = []
     for number in range(count):
         on = from_on + timedelta(days=number)
-        day = metered.get((circuit_id, on))
+        # A clock that jumped may have left energy on days that are still to come; nobody has used it yet.
+        day = None if on > today else metered.get((circuit_id, on))
         charged = settled.get(on)
         if charged is not None:
             rows.append(
                 _row(on, charged.energy_wh, day, Quality.ESTIMATED if charged.estimated else Quality.MEASURED)
             )
         elif day is None:
-            rows.append(_row(on, None, None, Quality.OPEN if on >= today else Quality.ESTIMATED))
+            rows.append(_row(on, None, None, Quality.OPEN))
         elif not day.closed:
             rows.append(_row(on, day.energy_wh, day, Quality.OPEN))
         else:
