@@ -9,7 +9,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books.tables import audit_log, meta
+from dormpower.books import audit_log
+from dormpower.books.tables import meta
 
 SHADOW_KEY = "shadow_until_confirmed"
 
@@ -31,14 +32,13 @@ def confirm(connection: Connection, *, actor: str, site_id: str, now: datetime) 
     if not awaits_confirmation(connection):
         return False
     connection.execute(sa.delete(meta).where(meta.c.key == SHADOW_KEY))
-    connection.execute(
-        sa.insert(audit_log).values(
-            written_at=now,
-            actor=actor,
-            action="restore.confirmed",
-            subject_kind="site",
-            subject_id=site_id,
-            detail={},
-        )
+    audit_log.write(
+        connection,
+        actor=actor,
+        action="restore.confirmed",
+        subject_kind="site",
+        subject_id=site_id,
+        detail={},
+        now=now,
     )
     return True

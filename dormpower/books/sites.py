@@ -13,11 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from dormpower.books import audit_log
 from dormpower.books.database import Books, lock_rows
 from dormpower.books.tables import (
     account_links,
     accounts,
-    audit_log,
     channel_spans,
     circuits,
     control_points,
@@ -91,15 +91,14 @@ def sync_site(*, books: Books, site: Site, now: datetime, today: date, actor: st
         _sync_circuits(connection, site, now, today, report)
         _sync_spans(connection, site, now, report)
         if report.changed:
-            connection.execute(
-                sa.insert(audit_log).values(
-                    written_at=now,
-                    actor=actor,
-                    action="site.synced",
-                    subject_kind="site",
-                    subject_id=site.site_id,
-                    detail=_detail(report),
-                )
+            audit_log.write(
+                connection,
+                actor=actor,
+                action="site.synced",
+                subject_kind="site",
+                subject_id=site.site_id,
+                detail=_detail(report),
+                now=now,
             )
     return report
 

@@ -21,8 +21,7 @@ import sqlalchemy as sa
 import typer
 
 from config.settings import EmbeddedReadingsSettings, Settings, load
-from dormpower.books import migration
-from dormpower.books.tables import audit_log
+from dormpower.books import audit_log, migration
 from dormpower.clock import CLOCK_FILE, load_clock
 from dormpower.commands.archive import FORMAT, ArchivedFile, Manifest, describe, pack
 from dormpower.commands.opening import ConfigOption, operator, site_books
@@ -143,13 +142,12 @@ def _sync_file(path: Path) -> None:
 
 def _note(settings: Settings, file: Path) -> None:
     with site_books(settings) as books, books.write() as connection:
-        connection.execute(
-            sa.insert(audit_log).values(
-                written_at=load_clock(settings.folder).now(),
-                actor=operator(),
-                action="books.backed_up",
-                subject_kind="site",
-                subject_id=settings.site.site_id,
-                detail={"file": file.name},
-            )
+        audit_log.write(
+            connection,
+            actor=operator(),
+            action="books.backed_up",
+            subject_kind="site",
+            subject_id=settings.site.site_id,
+            detail={"file": file.name},
+            now=load_clock(settings.folder).now(),
         )

@@ -1,0 +1,200 @@
+"""Backup while a writer writes, restore elsewhere: checked whole first, proven, in shadow until confirmed."""
+
+import json
+import sqlite3
+import tarfile
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from config.settings import load
+from dormpower.books import leases, migration, shadow
+from dormpower.books.database import open_books
+from dormpower.books.sites import sync_site
+from dormpower.commands.archive import UnableToReadBackupError, unpack
+from dormpower.commands.backup import UnableToBackUpError, backup
+from dormpower.commands.ledger import broken_rules
+from dormpower.commands.restore import UnableToRestoreError, restore
+
+SITE = """
+site: {id: s, name: S}
+lines: [{id: a, transport: tcp, host: 127.0.0.1, port: 1}]
+modules: [{id: m1, profile: dormpower-dual, line: a, unit: 1}]
+rooms:
+  - {room_id: r-1, campus: c, building: b, floor: 1, name: 1, lighting_module: m1, lighting_channel: 0,
+     ac_module: m1, ac_channel: 1, rated_current_a: 32}
+"""
+NOW = datetime(2026, 3, 1, 4, tzinfo=UTC)
+
+
+@pytest.fixture
+def site(tmp_path) -> Path:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    path = folder / "dormpower.yaml"
+    path.write_text(SITE, encoding="utf-8")
+    settings = load(path)
+    books = open_books(settings.database, base=folder)
+    migration.upgrade(books)
+    sync_site(books=books, site=settings.site, now=NOW, today=NOW.date())
+    books.close()
+    with sqlite3.connect(folder / "readings.db") as readings:
+        readings.execute("CREATE TABLE readings (at INTEGER)")
+        readings.execute("INSERT INTO readings VALUES (1)")
+    readings.close()
+    return path
+
+
+def count_audit_rows(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    count = connection.execute("SELECT count(*) FROM audit_log").fetchone()[0]
+    connection.close()
+    return count
+
+
+def test_a_backup_made_while_a_writer_writes_restores_elsewhere_and_proves(site, tmp_path, capsys):
+    stop = threading.Event()
+    written = threading.Event()
+
+    def write() -> None:
+        connection = sqlite3.connect(site.parent / "books.db", timeout=30, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        while not stop.is_set():
+            connection.execute("BEGIN IMMEDIATE")
+            for _ in range(2):  # both rows of a transaction are in the backup, or neither
+                connection.execute(
+                    "INSERT INTO audit_log (written_at, actor, action, subject_kind, subject_id, detail)"
+                    " VALUES (0, 'writer', 'pair', 'site', 's', '{}')"
+                )
+            connection.execute("COMMIT")
+            written.set()
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert written.wait(20)
+        backup(tmp_path / "b.tar.gz", site)
+    finally:
+        stop.set()
+        writer.join()
+
+    target = tmp_path / "elsewhere" / "dormpower.yaml"
+    restore(tmp_path / "b.tar.gz", target)
+    pairs = sqlite3.connect(target.parent / "books.db")
+    assert pairs.execute(
+        "SELECT count(*) % 2, count(*) > 0 FROM audit_log WHERE action = 'pair'"
+    ).fetchone() == (
+        0,
+        1,
+    )
+    pairs.close()
+    assert load(target).site == load(site).site
+    assert (target.parent / "readings.db").is_file()
+    books = open_books("sqlite:///books.db", base=target.parent)
+    assert broken_rules(books) == []
+    with books.read() as connection:
+        assert shadow.awaits_confirmation(connection)
+    restore(None, target, confirmed=True)
+    with books.read() as connection:
+        assert not shadow.awaits_confirmation(connection)
+    books.close()
+    with pytest.raises(UnableToRestoreError, match="nothing to confirm"):
+        restore(None, target, confirmed=True)
+
+
+def test_what_is_there_is_refused_and_with_force_moved_aside(site, tmp_path):
+    backup(tmp_path / "b.tar.gz", site)
+    with pytest.raises(UnableToRestoreError, match="exists already"):
+        restore(tmp_path / "b.tar.gz", site)
+    before = count_audit_rows(site.parent / "books.db")
+    restore(tmp_path / "b.tar.gz", site, force=True)
+    aside = next(site.parent.glob("before-restore-*"))
+    assert count_audit_rows(aside / "books.db") == before
+    assert (aside / "dormpower.yaml").read_text(encoding="utf-8") == SITE
+
+
+def test_a_running_site_is_not_replaced_even_with_force(site, tmp_path):
+    backup(tmp_path / "b.tar.gz", site)
+    books = open_books("sqlite:///books.db", base=site.parent)
+    assert leases.acquire(books=books, name="gateway", holder="g1", real_now=datetime.now(UTC), for_s=3600)
+    books.close()
+    with pytest.raises(UnableToRestoreError, match="in use: g1 holds gateway"):
+        restore(tmp_path / "b.tar.gz", site, force=True)
+    assert not list(site.parent.glob("before-restore-*"))
+
+
+def repack(source: Path, target: Path, folder: Path, change) -> None:
+    folder.mkdir()
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    change(folder)
+    with tarfile.open(target, "w:gz") as archive:
+        for path in sorted(folder.iterdir(), key=lambda path: (path.name != "manifest.json", path.name)):
+            archive.add(path, arcname=path.name)
+
+
+def flip_a_byte(folder: Path) -> None:
+    content = bytearray((folder / "books.db").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "books.db").write_bytes(content)
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "stranger").write_text("x", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(flip_a_byte, "books.db: damaged"), (add_a_file, "stranger: not named by the manifest")],
+)
+def test_a_backup_that_was_changed_is_refused_before_anything_is_written(site, tmp_path, change, message):
+    backup(tmp_path / "b.tar.gz", site)
+    repack(tmp_path / "b.tar.gz", tmp_path / "c.tar.gz", tmp_path / "work", change)
+    target = tmp_path / "elsewhere" / "dormpower.yaml"
+    with pytest.raises(UnableToReadBackupError, match=message):
+        restore(tmp_path / "c.tar.gz", target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_truncated_archive_and_a_foreign_one_are_refused_in_a_sentence(site, tmp_path):
+    backup(tmp_path / "b.tar.gz", site)
+    content = (tmp_path / "b.tar.gz").read_bytes()
+    (tmp_path / "half.tar.gz").write_bytes(content[: len(content) // 2])
+    with tarfile.open(tmp_path / "foreign.tar.gz", "w:gz") as archive:
+        archive.add(site, arcname="dormpower.yaml")
+    for name in ("half.tar.gz", "foreign.tar.gz"):
+        with pytest.raises(UnableToReadBackupError):
+            restore(tmp_path / name, tmp_path / "elsewhere" / "dormpower.yaml")
+
+
+def test_the_archive_is_for_its_owner_alone_and_holds_no_secret(site, tmp_path):
+    (site.parent / "mqtt.password").write_text("hunter2", encoding="utf-8")
+    with site.open("a", encoding="utf-8") as file:
+        file.write("mqtt: {url: 'mqtt://127.0.0.1:1', username: g, password_file: mqtt.password}\n")
+    backup(tmp_path / "b.tar.gz", site)
+    assert (tmp_path / "b.tar.gz").stat().st_mode & 0o077 == 0
+    (tmp_path / "out").mkdir()
+    manifest = unpack(tmp_path / "b.tar.gz", tmp_path / "out")
+    assert manifest.not_included == ("mqtt.password",)
+    assert not [path for path in (tmp_path / "out").iterdir() if b"hunter2" in path.read_bytes()]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["site_id"] == "s"
+
+
+def test_a_name_that_is_taken_or_of_another_kind_is_refused(site, tmp_path):
+    with pytest.raises(UnableToBackUpError, match=r"ends in \.tar\.gz"):
+        backup(tmp_path / "b.zip", site)
+    (tmp_path / "b.tar.gz").write_bytes(b"")
+    with pytest.raises(UnableToBackUpError, match="exists already"):
+        backup(tmp_path / "b.tar.gz", site)
+
+
+def test_a_clock_of_a_demo_is_kept_with_the_books(site, tmp_path):
+    clock = {"campus_epoch": NOW.isoformat(), "real_epoch": NOW.isoformat(), "speed": 2.0}
+    (site.parent / "clock.json").write_text(json.dumps(clock), encoding="utf-8")
+    backup(tmp_path / "b.tar.gz", site)
+    target = tmp_path / "elsewhere" / "dormpower.yaml"
+    restore(tmp_path / "b.tar.gz", target)
+    assert json.loads((target.parent / "clock.json").read_text(encoding="utf-8")) == clock
