@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from amqtt.broker import Broker
 from amqtt.contexts import Action, BaseContext
@@ -87,6 +88,30 @@ class AccessPlugin(BaseTopicPlugin):  # type: ignore[misc]  # amqtt is not typed
         )
 
 
+class _TidyBroker(Broker):  # type: ignore[misc]  # amqtt is not typed for us
+    """amqtt's broker, which leaves connections open when it shuts down; this one can drop them."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        """Serve a connection, and close it in the end."""
+        self._open.add(writer)
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def drop_connections(self) -> None:
+        """Close whatever is still open."""
+        for writer in list(self._open):
+            writer.transport.abort()
+
+
 class EmbeddedBroker:
     """A broker that can be stopped and started again on its port."""
 
@@ -104,7 +129,7 @@ class EmbeddedBroker:
         self._site_id = site_id
         self._gateway_user = gateway_user
         self._credentials = dict(credentials)
-        self._broker: Broker | None = None
+        self._broker: _TidyBroker | None = None
 
     @property
     def running(self) -> bool:
@@ -129,7 +154,7 @@ class EmbeddedBroker:
                 "simulators.broker.AccessPlugin": rules,
             },
         }
-        broker = Broker(config)
+        broker = _TidyBroker(config)
         await broker.start()
         self._broker = broker
         return self.port
@@ -138,6 +163,7 @@ class EmbeddedBroker:
         """Stop listening and drop all connections; sessions and retained messages are lost."""
         broker, self._broker = self._broker, None
         if broker is not None:
+            broker.drop_connections()
             await broker.shutdown()
 
 
