@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Requests
@@ -102,8 +103,8 @@ class _Exchange:
         return [(name, value) for name, value in extra if name not in present]
 
 
-class _BodyTooLargeError(Exception):
-    pass
+class _BodyTooLargeError(HTTPException):
+    """An HTTPException, because FastAPI passes only those on while it reads a body."""
 
 
 def _refuse_unread(scope: Scope, max_body_bytes: int) -> ASGIApp | None:
@@ -127,7 +128,7 @@ def _bounded(receive: Receive, max_body_bytes: int) -> Receive:
         if message["type"] == "http.request":
             taken += len(message.get("body", b""))
             if taken > max_body_bytes:
-                raise _BodyTooLargeError
+                raise _BodyTooLargeError(413, detail=_too_large(max_body_bytes).rstrip("."))
         return message
 
     return bounded

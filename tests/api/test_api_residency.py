@@ -1,0 +1,89 @@
+"""A resident sees the time of the own residency only, everywhere (invariant 34)."""
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from dormpower.books.tables import residencies, settled_days, state_changes
+from dormpower.readings.port import Reading
+
+CIRCUIT = "south-01-101-ac"
+
+
+@pytest.fixture
+def newcomer(campus):
+    """The student moved in at noon two days ago."""
+    campus.moved_in_at = campus.clock.now() - timedelta(days=2)
+    with campus.books.write() as connection:
+        connection.execute(sa.update(residencies).values(from_at=campus.moved_in_at))
+    return campus
+
+
+def test_readings_begin_with_the_residency(newcomer):
+    moved_in_at = newcomer.moved_in_at
+    newcomer.readings.append(
+        [
+            Reading(circuit_id=CIRCUIT, at=moved_in_at + timedelta(hours=hours), register_wh=1000 + hours)
+            for hours in (-2, -1, 0, 1)
+        ]
+    )
+    span = {
+        "start": (moved_in_at - timedelta(days=1)).isoformat(),
+        "end": (moved_in_at + timedelta(days=1)).isoformat(),
+    }
+    for extra in ({}, {"every": 60}):
+        own = newcomer.ask("student", "GET", f"/circuits/{CIRCUIT}/readings", params=span | extra).json()
+        assert [one["register_wh"] for one in own["items"]] == [1000, 1001]
+        staff = newcomer.ask("finance", "GET", f"/circuits/{CIRCUIT}/readings", params=span | extra).json()
+        assert [one["register_wh"] for one in staff["items"]] == [998, 999, 1000, 1001]
+
+
+def test_usage_shows_the_days_that_lie_wholly_within_the_residency(newcomer):
+    today = newcomer.clock.now().date()
+    with newcomer.books.write() as connection:
+        connection.execute(
+            settled_days.insert(),
+            [
+                {
+                    "circuit_id": CIRCUIT,
+                    "used_on": today - timedelta(days=ago),
+                    "account_id": f"acc-{CIRCUIT}",
+                    "energy_wh": 1000 * ago,
+                    "estimated": False,
+                    "settled_at": newcomer.clock.now(),
+                }
+                for ago in (1, 2, 3)
+            ],
+        )
+    query = {"from": str(today - timedelta(days=3)), "to": str(today)}
+    own = newcomer.ask("student", "GET", f"/circuits/{CIRCUIT}/usage/daily", params=query).json()
+    assert [one["energy_wh"] for one in own["items"]] == [None, None, 1000, None]
+    assert [one["quality"] for one in own["items"]][:3] == ["estimated", "estimated", "measured"]
+    assert own["total_wh"] == 1000
+    staff = newcomer.ask("finance", "GET", f"/circuits/{CIRCUIT}/usage/daily", params=query).json()
+    assert [one["energy_wh"] for one in staff["items"]] == [3000, 2000, 1000, None]
+    assert staff["total_wh"] == 6000
+    assert [one["on"] for one in staff["items"]] == [str(today - timedelta(days=ago)) for ago in (3, 2, 1, 0)]
+
+
+def test_the_timeline_begins_with_the_residency(newcomer):
+    with newcomer.books.write() as connection:
+        connection.execute(
+            state_changes.insert(),
+            [
+                {
+                    "circuit_id": CIRCUIT,
+                    "changed_at": newcomer.moved_in_at + timedelta(hours=hours),
+                    "from_state": "normal",
+                    "to_state": "arrears",
+                    "cause": f"after {hours} h",
+                    "actor": "rule:arrears",
+                    "evidence": {},
+                }
+                for hours in (-1, 0, 1)
+            ],
+        )
+    own = newcomer.ask("student", "GET", f"/circuits/{CIRCUIT}/timeline").json()["items"]
+    assert [one["cause"] for one in own] == ["after 1 h", "after 0 h"]
+    assert len(newcomer.ask("admin", "GET", f"/circuits/{CIRCUIT}/timeline").json()["items"]) == 3
