@@ -75,6 +75,7 @@ def open_points(
     if circuit_ids is not None:
         query = query.where(meter_points.c.circuit_id.in_(list(circuit_ids)))
     points: dict[str, MeterPoint] = {}
+    begun: list[tuple[str, MeterState]] = []
     for row in connection.execute(query).all():
         state = _state(row, rules)
         replaced = False
@@ -85,7 +86,7 @@ def open_points(
                 first_register_wh=row.now_first_register_wh,
                 rules=rules,
             )
-            write_states(connection, [(row.circuit_id, state)])
+            begun.append((row.circuit_id, state))
         elif row.span_id != row.now_span_id:
             judgement = begin_span(
                 state,
@@ -99,8 +100,9 @@ def open_points(
             replaced = state.standing is Standing.QUARANTINED
             state = judgement.state
             write_closed(connection, [(row.circuit_id, judgement)])
-            write_states(connection, [(row.circuit_id, state)])
+            begun.append((row.circuit_id, state))
         points[row.circuit_id] = MeterPoint(state=state, seen_at=row.last_seen_at, quarantine_replaced=replaced)
+    write_states(connection, begun)
     return points
 
 
