@@ -1,0 +1,7 @@
+"""`python -m gateway --config FILE`."""
+
+import sys
+
+from gateway.service import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,196 @@
+"""From a site to what the gateway works with: lines, modules, points, controlled circuits, stores.
+
+Nothing is opened here but the readings store that the site file names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from config.profiles import ModbusProfile, MqttProfile, Profile
+from config.settings import EmbeddedReadingsSettings, Settings
+from dormpower.clock import Clock
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.holds import Enforcement
+from dormpower.domain.meter_state import ChannelLimits
+from dormpower.domain.samples import Relay
+from dormpower.domain.site import Circuit, Module, Room, Site
+from dormpower.readings.factory import open_embedded, open_influx
+from dormpower.readings.port import ReadingsStore, ReadingTags
+from gateway.batch import PointConfig
+from gateway.control_memory import ControlledCircuit
+from gateway.drivers.modbus.line import ModbusLine
+from gateway.drivers.modbus.module import ModbusModule, PreparedPlans
+from gateway.ports import Switch, SwitchOutcome, SwitchResult
+
+MQTT_LINE = "mqtt"
+
+# A compressor that restarts against pressure stalls: 5 minutes off at least (Lennox: 240 s). Lamps need none.
+MIN_OFF_S: Mapping[str, float] = {"ac": 300.0, "lighting": 0.0}
+
+# Between a module's sample and its arrival on a polled line; the sample is stamped on arrival.
+_STAMPING_SLACK_REAL_MS = 500
+
+
+class UnableToComposeError(Exception):
+    """The site asks for something this gateway can't do; the message names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldLine:
+    """One Modbus line with its modules, ready to be polled."""
+
+    line: ModbusLine
+    modules: Sequence[ModbusModule]
+
+
+class Switches:
+    """One `Switch` for all modules, whatever they speak."""
+
+    def __init__(self, switch_of: Mapping[str, Switch]) -> None:
+        self._switch_of = switch_of
+
+    async def switch(
+        self, *, module_id: str, channel: int, relay: Relay, command_id: str, expires_at: datetime
+    ) -> SwitchResult:
+        """Hand the command to the driver that serves the module."""
+        switch = self._switch_of.get(module_id)
+        if switch is None:
+            return SwitchResult(outcome=SwitchOutcome.NO_RELAY, detail=f"{module_id}: no driver serves it")
+        return await switch.switch(
+            module_id=module_id, channel=channel, relay=relay, command_id=command_id, expires_at=expires_at
+        )
+
+
+def field_lines(site: Site, profiles: Mapping[str, Profile], clock: Clock) -> list[FieldLine]:
+    """Return the site's Modbus lines with the modules on each, by unit."""
+    plans: dict[str, PreparedPlans] = {}
+    on_line: dict[str, list[Module]] = {}
+    for module in site.modules:
+        if module.line_id is not None:
+            on_line.setdefault(module.line_id, []).append(module)
+    found = []
+    for description in site.lines:
+        line = ModbusLine(description)
+        modules = []
+        for module in sorted(on_line.get(description.line_id, []), key=lambda one: one.unit or 0):
+            profile = profiles[module.profile]
+            if not isinstance(profile, ModbusProfile) or module.unit is None:
+                raise UnableToComposeError(f"{module.module_id}: profile {module.profile} is not for a line")
+            prepared = plans.setdefault(module.profile, PreparedPlans(profile))
+            modules.append(
+                ModbusModule(
+                    module_id=module.module_id, unit=module.unit, plans=prepared, line=line, clock=clock
+                )
+            )
+        found.append(FieldLine(line=line, modules=modules))
+    return found
+
+
+def mqtt_modules(site: Site, profiles: Mapping[str, Profile]) -> dict[str, MqttProfile]:
+    """Return the profiles of the modules that speak MQTT, by module."""
+    found = {}
+    for module in site.modules:
+        profile = profiles[module.profile]
+        if isinstance(profile, MqttProfile):
+            found[module.module_id] = profile
+    return found
+
+
+def meter_points(
+    site: Site, profiles: Mapping[str, Profile], *, speed: float
+) -> dict[tuple[str, int], PointConfig]:
+    """Return the circuit behind each (module, channel) and what that channel can plausibly do."""
+    module_of = {module.module_id: module for module in site.modules}
+    points = {}
+    for room in site.rooms:
+        for circuit in room.circuits:
+            profile = profiles[module_of[circuit.module_id].profile]
+            points[circuit.module_id, circuit.channel] = PointConfig(
+                circuit_id=circuit.circuit_id,
+                limits=ChannelLimits(
+                    rated_current_a=room.rated_current_a,
+                    resolution_wh=profile.resolution_wh,
+                    modulus_wh=profile.modulus_wh,
+                    phases=profile.phases,
+                    slack_ms=int(_STAMPING_SLACK_REAL_MS * speed) if isinstance(profile, ModbusProfile) else 0,
+                ),
+            )
+    return points
+
+
+def controlled_circuits(site: Site, profiles: Mapping[str, Profile]) -> dict[str, ControlledCircuit]:
+    """Return what control needs to know of each circuit."""
+    module_of = {module.module_id: module for module in site.modules}
+    return {
+        circuit.circuit_id: _controlled(room, circuit, module_of[circuit.module_id], profiles)
+        for room in site.rooms
+        for circuit in room.circuits
+    }
+
+
+def _controlled(
+    room: Room, circuit: Circuit, module: Module, profiles: Mapping[str, Profile]
+) -> ControlledCircuit:
+    profile = profiles[module.profile]
+    return ControlledCircuit(
+        circuit_id=circuit.circuit_id,
+        room_id=room.room_id,
+        building=room.building,
+        module_id=module.module_id,
+        channel=circuit.channel,
+        kind=circuit.kind.value,
+        line_id=module.line_id or MQTT_LINE,
+        has_relay=profile.has_relay,
+        has_readback=profile.confirms,
+        min_off_s=MIN_OFF_S[circuit.kind.value],
+        self_restore_s=profile.self_restore_s,
+    )
+
+
+def arrears_policy(settings: Settings, *, shadow: bool) -> ArrearsPolicy:
+    """Return the site's arrears policy; a restored site decides in shadow until an admin confirms."""
+    section = settings.policies.arrears
+    mode = Enforcement(section.mode)
+    if shadow and mode is Enforcement.ENFORCE:
+        mode = Enforcement.SHADOW
+    return ArrearsPolicy(
+        zone=settings.zone,
+        low_wh=section.low_wh,
+        critical_wh=section.critical_wh,
+        overdraft_wh=section.overdraft_wh,
+        warning_lead_s=section.warning_lead_s,
+        courtesy=section.courtesy,
+        mode=mode,
+    )
+
+
+def reading_tags(site: Site) -> dict[str, ReadingTags]:
+    """Return where each circuit belongs, by circuit."""
+    return {
+        circuit.circuit_id: ReadingTags(
+            campus=room.campus,
+            building=room.building,
+            room=room.room_id,
+            kind=circuit.kind.value,
+            module=circuit.module_id,
+        )
+        for room in site.rooms
+        for circuit in room.circuits
+    }
+
+
+def open_readings(settings: Settings) -> ReadingsStore:
+    """Open the readings store that the site file names, for writing."""
+    chosen = settings.readings
+    if isinstance(chosen, EmbeddedReadingsSettings):
+        return open_embedded(chosen.path, keep_days=chosen.keep_days)
+    return open_influx(
+        url=chosen.url,
+        org=chosen.org,
+        bucket=chosen.bucket,
+        token=chosen.token.get_secret_value() if chosen.token else "",
+        site=settings.site.site_id,
+        tags=reading_tags(settings.site),
+        outbox_path=chosen.outbox_path,
+    )

@@ -1,0 +1,339 @@
+"""The composition root of the gateway process: from a site file to running lines, intake, control and jobs.
+
+Order of start: the books (of this version, ours alone), the stores, control's memory, and only then the field:
+a gateway that comes back reads first and acts then (invariant 25). Order of stop: the field first, then what is
+queued is committed, then the stores.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+import uvloop
+
+from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
+from config.settings import Settings, UnableToLoadSiteError, load
+from dormpower.books import audit_log, counters, events, migration, settlement, shadow
+from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
+from dormpower.clock import Clock, UnableToReadClockError, load_clock
+from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
+from dormpower.wake import WakeListener
+from gateway.composition import (
+    FieldLine,
+    Switches,
+    UnableToComposeError,
+    arrears_policy,
+    controlled_circuits,
+    field_lines,
+    meter_points,
+    mqtt_modules,
+    open_readings,
+)
+from gateway.control import Control
+from gateway.drivers.modbus.switching import ModbusSwitch
+from gateway.drivers.mqtt.link import MqttLink
+from gateway.drivers.mqtt.payloads import DormpowerMessages
+from gateway.exclusive import (
+    UnableToRunGatewayError,
+    give_lease_back,
+    holder_name,
+    lock_folder,
+    take_lease,
+)
+from gateway.intake import Intake
+from gateway.jobs import Job, Jobs
+from gateway.policies import build_policies
+from gateway.poll import LinePoller
+from gateway.ports import Switch
+
+log = structlog.get_logger()
+
+RENEW_EVERY_S = 5.0
+DATABASE_TIMEOUT_S = 60.0
+KEEP_EVENTS = timedelta(days=1)
+
+SETTLE_EVERY_S = 5.0
+SEAL_EVERY_S = 1.0
+AGE_OUT_EVERY_S = 600.0
+
+
+class Gateway:
+    """One gateway process's parts and their life."""
+
+    def __init__(self, *, settings: Settings, books: Books, readings: ReadingsStore, clock: Clock) -> None:
+        self.settings = settings
+        self.books = books
+        self.readings = readings
+        self.clock = clock
+        self.gateway_id = settings.gateway.gateway_id
+        profiles = load_profiles()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="books-writer")
+        with books.read() as connection:
+            self.in_shadow = shadow.awaits_confirmation(connection)
+        self._lines = field_lines(settings.site, profiles, clock)
+        self._mqtt_modules = mqtt_modules(settings.site, profiles)
+        self.control, self.intake, self._link = self._build(profiles)
+        self._pollers = [self._poller(field_line) for field_line in self._lines]
+        self._jobs = Jobs(books=books, clock=clock, holder=holder_name(self.gateway_id), jobs=self._job_list())
+
+    def _build(self, profiles: Mapping[str, Profile]) -> tuple[Control, Intake, MqttLink | None]:
+        settings, clock = self.settings, self.clock
+        self._wake = WakeListener(settings.folder)
+        switch_of: dict[str, Switch] = {}
+        modbus = {module.module_id: module for line in self._lines for module in line.modules}
+        switch_of.update(dict.fromkeys(modbus, ModbusSwitch(modbus)))
+        control = Control(
+            books=self.books,
+            clock=clock,
+            switch=Switches(switch_of),
+            circuits=controlled_circuits(settings.site, profiles),
+            policies=build_policies(arrears_policy=arrears_policy(settings, shadow=self.in_shadow)),
+            executor=self._writer,
+            zone=settings.zone,
+            stale_after_s=settings.stale_after_s * clock.speed,
+            wake=self._wake,
+        )
+        intake = Intake(
+            books=self.books,
+            readings=self.readings,
+            clock=clock,
+            points=meter_points(settings.site, profiles, speed=clock.speed),
+            poll_cycle_s=settings.gateway.poll_s,
+            zone=settings.zone,
+            decide=control.decide_batch,
+            writer=self._writer,
+        )
+        link = None
+        if settings.mqtt is not None and self._mqtt_modules:
+            link = MqttLink(
+                settings=settings.mqtt,
+                site_id=settings.site.site_id,
+                gateway_id=settings.gateway.gateway_id,
+                modules=dict.fromkeys(self._mqtt_modules, DormpowerMessages()),
+                clock=clock,
+                submit=intake.submit,
+                on_module=_Note(control.note_module),
+                on_line=control.note_line,
+            )
+            switch_of.update(dict.fromkeys(self._mqtt_modules, link))
+        return control, intake, link
+
+    def _poller(self, field_line: FieldLine) -> LinePoller:
+        return LinePoller(
+            line_id=field_line.line.line.line_id,
+            line=field_line.line,
+            modules=field_line.modules,
+            poll_s=self.settings.gateway.poll_s,
+            fast_poll_s=self.settings.gateway.fast_poll_s,
+            clock=self.clock,
+            submit=self.intake.submit,
+            on_module=_Note(self.control.note_module),
+            on_line=_Note(self.control.note_line),
+        )
+
+    # --- jobs ----------------------------------------------------------------------------------------------
+
+    def _job_list(self) -> list[Job]:
+        return [
+            Job(name="settle", every_s=SETTLE_EVERY_S, run=self._settle),
+            Job(name="seal", every_s=SEAL_EVERY_S, run=self._seal),
+            Job(name="age_out", every_s=AGE_OUT_EVERY_S, run=self._age_out),
+        ]
+
+    def _settle(self) -> None:
+        settlement.settle(self.books, now=self.clock.now(), zone=self.settings.zone)
+
+    def _seal(self) -> None:
+        with self.books.write() as connection:
+            audit_log.seal(connection)
+
+    def _age_out(self) -> None:
+        with self.books.write() as connection:
+            events.drop_before(connection, self.clock.now() - KEEP_EVENTS)
+        keep_days = self.settings.readings.keep_days
+        self.readings.drop_before(self.clock.now() - timedelta(days=keep_days))
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Run until `stopped` is set or a part of the gateway fails; what is queued is committed at the end.
+
+        Raises what the failed part raised: a broken invariant stops the gateway (INVARIANTS, first lines).
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._writer, self.control.load)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self._writer.shutdown)
+            stack.push_async_callback(self.intake.flush)
+            if self._wake.open():
+                stack.callback(self._wake.close)
+            await asyncio.to_thread(self._jobs.start)
+            stack.push_async_callback(asyncio.to_thread, self._jobs.stop)
+            parts: list[asyncio.Task[object]] = [
+                asyncio.create_task(self.intake.run(), name="intake"),
+                asyncio.create_task(self.control.run(), name="control"),
+                asyncio.create_task(self._keep_lease(), name="lease"),
+            ]
+            # The end in reverse: polling, commands under way, then the parts that take in and decide.
+            stack.push_async_callback(_cancel, parts)
+            lines = stack.enter_context(ExitStack())
+            stack.push_async_callback(self.control.settle)
+            polling: list[asyncio.Task[object]] = []
+            stack.push_async_callback(_cancel, polling)
+            for field_line, poller in zip(self._lines, self._pollers, strict=True):
+                polling.append(asyncio.create_task(poller.run(), name=f"poll-{poller.line_id}"))
+                lines.callback(field_line.line.close)
+            if self._link is not None:
+                await self._link.start()
+                stack.push_async_callback(self._link.stop)
+            log.info(
+                "gateway.started",
+                lines=len(self._lines),
+                modules=sum(len(line.modules) for line in self._lines) + len(self._mqtt_modules),
+                speed=self.clock.speed,
+                shadow=self.in_shadow,
+            )
+            waiter = asyncio.create_task(stopped.wait(), name="stop")
+            parts.append(waiter)
+            done, _ = await asyncio.wait([*parts, *polling], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {waiter}:
+                task.result()
+        log.info("gateway.stopped")
+
+    async def _keep_lease(self) -> None:
+        """Hold the gateway's lease, leave its counters, and end when a restored site has been confirmed.
+
+        While the books are away nothing can be commanded, since commands are recorded first; whether another
+        gateway took over meanwhile shows when they are back.
+        """
+        loop = asyncio.get_running_loop()
+        away = False
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                confirmed = await loop.run_in_executor(self._writer, self._report)
+            except sa.exc.DBAPIError as fault:
+                if not away:
+                    log.warning("gateway.books_away", fault=str(fault.orig))
+                away = True
+                continue
+            if away:
+                log.info("gateway.books_back")
+            away = False
+            if confirmed:
+                log.info("gateway.restore_confirmed")
+                return
+
+    def _report(self) -> bool:
+        take_lease(gateway_id=self.gateway_id, books=self.books, clock=self.clock)
+        with self.books.write() as connection:
+            counters.write(
+                connection,
+                process=self.settings.gateway.gateway_id,
+                values=self.figures(),
+                real_now=self.clock.real_now(),
+            )
+            return self.in_shadow and not shadow.awaits_confirmation(connection)
+
+    def figures(self) -> dict[str, float]:
+        """Return what this gateway has counted since it started, by name."""
+        intake = self.intake.counters
+        figures: dict[str, float] = {
+            f"intake_{name}": float(getattr(intake, name)) for name in intake.__slots__
+        }
+        polled = [poller.counters for poller in self._pollers]
+        for name in ("polls", "probes", "timeouts", "unusable", "refused", "line_downs", "cycles"):
+            figures[f"poll_{name}"] = float(sum(getattr(one, name) for one in polled))
+        figures["poll_longest_cycle_s"] = max((one.cycle_s for one in polled), default=0.0)
+        if self._link is not None:
+            counts = self._link.counts
+            for name in ("readings", "acknowledged", "foreign", "retained", "missed", "repeated"):
+                figures[f"mqtt_{name}"] = float(getattr(counts, name))
+            figures["mqtt_refused"] = float(sum(counts.refused.values()))
+        return figures
+
+
+class _Note:
+    """Gives a note its keyword arguments back where a driver calls by position."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self._note = note
+
+    def __call__(self, module_id: str, online: bool, detail: str) -> None:
+        self._note(module_id, online=online, detail=detail)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# --- the process ---------------------------------------------------------------------------------------------
+
+
+async def _serve(settings: Settings, books: Books) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    clock = load_clock(settings.folder)
+    readings = open_readings(settings)
+    try:
+        while not stopped.is_set():  # once more after a restored site was confirmed
+            gateway = Gateway(settings=settings, books=books, readings=readings, clock=clock)
+            take_lease(gateway_id=gateway.gateway_id, books=books, clock=clock)
+            await gateway.run(stopped)
+    finally:
+        await asyncio.to_thread(readings.close)
+        give_lease_back(gateway_id=settings.gateway.gateway_id, books=books)
+
+
+def run(settings: Settings) -> None:
+    """Run the gateway of a site until SIGTERM or SIGINT."""
+    with lock_folder(settings.folder):
+        books = open_books(settings.database, base=settings.folder)
+        try:
+            wait_until_reachable(books, timeout_s=DATABASE_TIMEOUT_S)
+            migration.require_current(books)
+            uvloop.run(_serve(settings, books))
+        finally:
+            books.close()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the process; returns the exit code. A refusal is one sentence on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m gateway")
+    parser.add_argument("--config", type=Path, default=None)
+    wanted = parser.parse_args(arguments)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    try:
+        run(load(wanted.config))
+    except (
+        UnableToLoadSiteError,
+        UnableToLoadProfilesError,
+        UnableToComposeError,
+        UnableToOpenBooksError,
+        UnableToReadClockError,
+        UnableToReachReadingsError,
+        UnableToRunGatewayError,
+        migration.UnableToUseBooksError,
+    ) as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return 1
+    return 0
