@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, commands, intents, states
+from dormpower.books import alarms, commands, intents, shadow, states
 from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain import trips
@@ -116,6 +116,7 @@ class Control:
     def _fill(
         self, connection: Connection, memories: Sequence[CircuitMemory], now: datetime, *, first: bool = False
     ) -> None:
+        self._decider.shadow_only = shadow.awaits_confirmation(connection)
         fill(
             connection,
             memories,

@@ -75,6 +75,7 @@ class Decider:
         self._stale_after_s = stale_after_s
         self._channels = channels
         self._payment_pending = payment_pending
+        self.shadow_only = False  # restored books: kept up by control
 
     def look(self, connection: Connection, memory: CircuitMemory, look: Look, now: datetime) -> Outcome:
         """Judge trips, then timers, then each policy until it rests, then the supply state."""
@@ -196,6 +197,7 @@ class Decider:
             keep_supply=memory.keep_supply,
             payment_pending_since=pending_since,
             warnings=outcome.warnings,
+            shadow_only=self.shadow_only,
         )
 
     def _apply(

@@ -1,13 +1,13 @@
 """The gateway's control policies. A new one is a file of rules and one line in `build_policies`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from dormpower.domain import arrears
 from dormpower.domain.arrears import ArrearsFacts, ArrearsPolicy, Remember, Warn, Warnings
-from dormpower.domain.holds import Hold, Reason
+from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import ClearAlarm, LetGo, Place, RaiseAlarm, Wait
 from dormpower.domain.samples import ChannelSample
 
@@ -33,6 +33,7 @@ class CircuitFacts:
     keep_supply: bool
     payment_pending_since: datetime | None
     warnings: Warnings
+    shadow_only: bool = False  # restored books that nobody has confirmed yet: no policy opens a relay
 
 
 class Policy(Protocol):
@@ -69,6 +70,9 @@ class ArrearsRule:
         """Return the next step, at most one."""
         if facts.available_wh is None:
             return ()
+        policy = self.policy
+        if facts.shadow_only and policy.mode is Enforcement.ENFORCE:
+            policy = replace(policy, mode=Enforcement.SHADOW)
         mine = [hold for hold in facts.holds if hold.reason is Reason.ARREARS]
         decision = arrears.decide(
             ArrearsFacts(
@@ -82,7 +86,7 @@ class ArrearsRule:
                 payment_pending_since=facts.payment_pending_since,
                 warnings=facts.warnings,
             ),
-            self.policy,
+            policy,
             now=now,
         )
         return () if decision is None else (decision,)

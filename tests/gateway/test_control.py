@@ -1,0 +1,552 @@
+"""Control end to end on real books: observations and intents in, commands out, with a relay that is a fake."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from dormpower.books import alarms, commands, events, holds, states
+from dormpower.books import control as books_control
+from dormpower.books.database import Books
+from dormpower.books.intents import leave, unhandled
+from dormpower.books.tables import (
+    account_links,
+    accounts,
+    audit_log,
+    channel_spans,
+    circuits,
+    ledger_accounts,
+    meter_points,
+    modules,
+    notices,
+    rooms,
+)
+from dormpower.clock import ManualClock
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.holds import Enforcement, Reason, SupplyState
+from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
+from gateway.control import Control
+from gateway.control_memory import ControlledCircuit
+from gateway.policies import build_policies
+from gateway.ports import SwitchOutcome, SwitchResult
+
+ZONE = ZoneInfo("Asia/Shanghai")
+NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
+STALE_S = 150.0
+
+
+class FakeSwitch:
+    """Relays that follow, unless told to fail; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.relays: dict[tuple[str, int], Relay] = {}
+        self.sent: list[tuple[str, int, Relay]] = []
+        self.next_outcomes: list[SwitchOutcome] = []
+
+    async def switch(
+        self, *, module_id: str, channel: int, relay: Relay, command_id: str, expires_at: datetime
+    ) -> SwitchResult:
+        self.sent.append((module_id, channel, relay))
+        if self.next_outcomes:
+            outcome = self.next_outcomes.pop(0)
+            if outcome is SwitchOutcome.NOT_FOLLOWED:
+                other = Relay.OPEN if relay is Relay.CLOSED else Relay.CLOSED
+                return SwitchResult(outcome=outcome, relay=other)
+            if outcome is not SwitchOutcome.CONFIRMED:
+                return SwitchResult(outcome=outcome)
+        self.relays[module_id, channel] = relay
+        return SwitchResult(outcome=SwitchOutcome.CONFIRMED, relay=relay)
+
+
+class World:
+    """A site of some rooms, its books, and control."""
+
+    def __init__(self, books: Books, *, rooms_count: int = 1, **policy: Any) -> None:
+        self.books = books
+        self.clock = ManualClock(NOON)
+        self.switch = FakeSwitch()
+        self.executor = ThreadPoolExecutor(max_workers=1)
+        self.policy = ArrearsPolicy(zone=ZONE, courtesy=("23:00-07:00",), **policy)
+        self.circuits = {
+            f"r-{number}-ac": ControlledCircuit(
+                circuit_id=f"r-{number}-ac",
+                room_id=f"r-{number}",
+                building="01",
+                module_id=f"m-{number}",
+                channel=0,
+                kind="ac",
+                line_id="line-a",
+                min_off_s=0.0,
+            )
+            for number in range(rooms_count)
+        }
+        self.metered = dict.fromkeys(self.circuits, 0)
+        self.describe()
+        self.control = self.start()
+
+    def describe(self) -> None:
+        with self.books.write() as connection:
+            for circuit in self.circuits.values():
+                connection.execute(
+                    sa.insert(rooms).values(
+                        room_id=circuit.room_id,
+                        campus="south",
+                        building="01",
+                        floor="1",
+                        name="x",
+                        rated_current_a=40,
+                    )
+                )
+                connection.execute(
+                    sa.insert(circuits).values(
+                        circuit_id=circuit.circuit_id, room_id=circuit.room_id, kind="ac"
+                    )
+                )
+                connection.execute(sa.insert(modules).values(module_id=circuit.module_id, profile="x"))
+                connection.execute(
+                    sa.insert(channel_spans).values(
+                        circuit_id=circuit.circuit_id, module_id=circuit.module_id, channel=0, from_at=NOON
+                    )
+                )
+                connection.execute(sa.insert(meter_points).values(circuit_id=circuit.circuit_id))
+                name = f"a-{circuit.circuit_id}"
+                connection.execute(sa.insert(accounts).values(account_id=name, opened_at=NOON))
+                connection.execute(
+                    sa.insert(account_links).values(
+                        account_id=name, circuit_id=circuit.circuit_id, from_on=date(2026, 1, 1)
+                    )
+                )
+                connection.execute(
+                    sa.insert(ledger_accounts).values(
+                        ledger_account_id=f"wh:account:{name}", unit="wh", balance=100_000
+                    )
+                )
+
+    def start(self, **more: Any) -> Control:
+        control = Control(
+            books=self.books,
+            clock=self.clock,
+            switch=self.switch,
+            circuits={one: self.replace(circuit, **more) for one, circuit in self.circuits.items()},
+            policies=build_policies(arrears_policy=self.policy),
+            executor=self.executor,
+            zone=ZONE,
+            stale_after_s=STALE_S,
+            warning_channels=("wechat", "page"),
+        )
+        control.load()
+        return control
+
+    @staticmethod
+    def replace(circuit: ControlledCircuit, **more: Any) -> ControlledCircuit:
+        from dataclasses import replace
+
+        return replace(circuit, **more)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run(coroutine)
+
+    def sample(
+        self,
+        *,
+        wh: int = 0,
+        relay: Relay | None | str = "actual",
+        flags: frozenset[Flag] = frozenset(),
+        power_w: float = 0.0,
+        verdict: Verdict = Verdict.ACCEPTED,
+        after_s: float = 30.0,
+        only: str | None = None,
+    ) -> None:
+        """Every circuit (or one) gives a sample, and everything that follows is carried out."""
+
+        async def go() -> None:
+            self.clock.advance(after_s)
+            now = self.clock.now()
+            found = []
+            for circuit_id in self.circuits if only is None else [only]:
+                circuit = self.circuits[circuit_id]
+                self.metered[circuit_id] += wh
+                key = (circuit.module_id, 0)
+                shown = self.switch.relays.setdefault(key, Relay.CLOSED) if relay == "actual" else relay
+                if isinstance(shown, Relay):
+                    self.switch.relays[key] = shown
+                found.append(
+                    Observation(
+                        circuit_id=circuit_id,
+                        at=now,
+                        verdict=verdict,
+                        metered_wh=self.metered[circuit_id],
+                        sample=ChannelSample(channel=0, relay=shown, flags=flags, power_w=power_w),  # type: ignore[arg-type]
+                    )
+                )
+            with self.books.write() as connection:
+                for one in found:
+                    values = {
+                        "metered_wh": one.metered_wh,
+                        "relay": None if one.sample.relay is None else one.sample.relay.value,
+                        "flags": ",".join(sorted(one.sample.flags)),
+                    }
+                    if one.fresh:
+                        values["last_seen_at"] = now
+                    connection.execute(
+                        sa.update(meter_points)
+                        .where(meter_points.c.circuit_id == one.circuit_id)
+                        .values(**values)
+                    )
+                after_commit = self.control.decide_batch(connection, found, now)
+            after_commit()
+            await self.rest()
+
+        self.run(go())
+
+    async def rest(self) -> None:
+        await self.control.settle()
+        while await self.control.handle_intents():
+            await self.control.settle()
+
+    def settle(self) -> None:
+        self.run(self.rest())
+
+    def pay(self, circuit_id: str, energy_wh: int) -> None:
+        with self.books.write() as connection:
+            connection.execute(
+                sa.update(ledger_accounts)
+                .where(ledger_accounts.c.ledger_account_id == f"wh:account:a-{circuit_id}")
+                .values(balance=ledger_accounts.c.balance + energy_wh)
+            )
+            leave(connection, circuit_id=circuit_id, cause="recharge", now=self.clock.now())
+        self.settle()
+
+    def standing(self, circuit_id: str = "r-0-ac") -> list[Reason]:
+        with self.books.read() as connection:
+            return [hold.reason for hold in holds.standing(connection).get(circuit_id, ())]
+
+    def active_alarms(self) -> list[str]:
+        with self.books.read() as connection:
+            return sorted(alarm.kind for alarm in alarms.active(connection))
+
+    def into_arrears(self) -> None:
+        """Use everything up, be warned twice, and let the lead pass at a decent hour."""
+        self.sample()
+        self.sample(wh=97_000)
+        self.sample(wh=4_000)
+        self.sample(after_s=86_400)
+        self.sample()
+
+    def close(self) -> None:
+        self.executor.shutdown()
+
+
+@pytest.fixture
+def world(books: Books) -> Iterator[World]:
+    world = World(books)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def quick_world(sqlite_books: Books) -> Iterator[World]:
+    world = World(sqlite_books)
+    yield world
+    world.close()
+
+
+def test_used_up_warned_twice_cut_read_back_recharged_and_closed_again(world: World) -> None:
+    world.sample()
+    world.sample(wh=85_000)
+    assert world.control.memory("r-0-ac").warnings.first_at is not None
+    assert world.control.memory("r-0-ac").warnings.second_at is None
+    world.sample(wh=16_000)
+    assert world.standing() == []  # a second warning was given just now
+    world.sample(after_s=43_300)  # now within courtesy hours
+    assert world.standing() == []
+    world.sample(after_s=43_200)
+    assert world.standing() == [Reason.ARREARS]
+    assert world.switch.sent == [("m-0", 0, Relay.OPEN)]
+    memory = world.control.memory("r-0-ac")
+    assert (memory.state, memory.control) == (SupplyState.ARREARS, "settled")
+
+    world.pay("r-0-ac", 50_000)
+    assert world.standing() == []
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+    assert world.control.memory("r-0-ac").state is SupplyState.NORMAL
+    assert world.active_alarms() == []
+    with world.books.read() as connection:
+        made = {one.relay: one for one in commands.history(connection, "r-0-ac")}
+        assert [one.outcome for one in made.values()] == ["confirmed", "confirmed"]
+        assert made["open"].cause["holds"][0]["reason"] == "arrears"
+        changes = [(one.from_state, one.to_state) for one in states.history(connection, "r-0-ac")]
+        assert changes == [("arrears", "normal"), ("normal", "arrears"), ("offline", "normal")]
+        queued = connection.execute(sa.select(notices.c.channel, notices.c.code)).all()
+        assert [tuple(row) for row in queued] == [
+            ("wechat", "warning.low"),
+            ("page", "warning.low"),
+            ("wechat", "warning.arrears"),
+            ("page", "warning.arrears"),
+        ]
+        evidence = connection.scalar(sa.text("SELECT evidence FROM holds"))
+        assert "second_warning_at" in str(evidence)
+        actions = set(connection.scalars(sa.select(audit_log.c.action)))
+        assert {"hold.arrears.placed", "hold.arrears.released"} <= actions
+        assert events.latest_id(connection) is not None
+        assert unhandled(connection, 10) == []
+
+
+def test_a_payment_closes_without_a_fresh_reading(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    assert world.standing() == [Reason.ARREARS]
+    world.clock.advance(3600)
+    world.pay("r-0-ac", 50_000)
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+
+
+def test_stale_or_quarantined_data_never_cut(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+    world.sample(wh=97_000)
+    world.sample(wh=4_000)
+    world.sample(after_s=86_400, verdict=Verdict.QUARANTINED)
+    world.run(world.control.sweep())
+    world.settle()
+    assert world.standing() == []
+    world.sample()
+    assert world.standing() == [Reason.ARREARS]
+
+
+def test_a_recharge_releases_only_arrears(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    with world.books.write() as connection:
+        holds.place_lockout(
+            connection, circuit_id="r-0-ac", holder="wang", reason="work", now=world.clock.now()
+        )
+    world.settle()
+    world.pay("r-0-ac", 50_000)
+    assert world.standing() == [Reason.LOCKOUT]
+    assert world.switch.sent == [("m-0", 0, Relay.OPEN)]
+
+
+def test_a_lock_out_is_confirmed_only_by_reading_back(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+    world.switch.next_outcomes = [SwitchOutcome.TIMED_OUT]
+    with world.books.write() as connection:
+        lockout = holds.place_lockout(
+            connection, circuit_id="r-0-ac", holder="wang", reason="work", now=world.clock.now()
+        )
+    world.settle()
+    with world.books.read() as connection:
+        assert holds.get_lockout(connection, lockout.lockout_id).confirmed_open_at is None
+    world.clock.advance(2)
+
+    async def tick() -> None:
+        world.control.reconciler.kick_due()
+        await world.rest()
+
+    world.run(tick())
+    with world.books.read() as connection:
+        assert holds.get_lockout(connection, lockout.lockout_id).confirmed_open_at is not None
+
+
+def test_a_relay_found_open_without_our_command_is_left_alone(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+    world.sample(relay=Relay.OPEN)
+    assert world.standing() == [Reason.OPENED_LOCALLY]
+    assert world.active_alarms() == ["load_off"]
+    world.run(world.control.sweep())
+    world.sample()
+    assert world.switch.sent == []
+    with world.books.write() as connection:
+        holds.reset(connection, "r-0-ac", "maintenance", world.clock.now())
+    world.settle()
+    assert world.switch.sent == [("m-0", 0, Relay.CLOSED)]
+    world.sample()
+    assert world.standing() == []
+    assert world.active_alarms() == []
+
+
+def test_a_module_trip_restores_itself_after_its_delay_and_latches_after_three(quick_world: World) -> None:
+    world = quick_world
+    world.control = world.start(self_restore_s=300.0)
+    for _ in range(3):
+        world.sample()
+        world.sample(relay=Relay.OPEN, flags=frozenset({Flag.OVERLOAD_TRIP}))
+        assert world.standing() == [Reason.MODULE_TRIP]
+        world.sample(after_s=200, relay=Relay.OPEN, flags=frozenset({Flag.OVERLOAD_TRIP}))
+        assert world.standing() == [Reason.MODULE_TRIP]
+        world.sample(after_s=200, relay=Relay.OPEN, flags=frozenset({Flag.OVERLOAD_TRIP}))
+        assert world.standing() == []
+        assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+    world.sample()
+    world.sample(relay=Relay.OPEN, flags=frozenset({Flag.OVERLOAD_TRIP}))
+    world.sample(after_s=4000, relay=Relay.OPEN, flags=frozenset({Flag.OVERLOAD_TRIP}))
+    assert world.standing() == [Reason.MODULE_TRIP]
+
+
+def test_a_relay_that_closes_against_a_hold_is_opened_again_and_told_of(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    world.sample(relay=Relay.CLOSED)
+    assert "closed_against_hold" in world.active_alarms()
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.OPEN)
+    world.sample()
+    assert world.active_alarms() == []
+
+
+def test_open_while_current_flows_is_critical(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    world.sample(power_w=800.0)
+    assert world.active_alarms() == []
+    world.sample(power_w=800.0)
+    assert world.active_alarms() == ["open_but_drawing"]
+
+
+def test_a_relay_that_does_not_follow_raises_an_alarm_and_is_tried_on(quick_world: World) -> None:
+    world = quick_world
+    world.switch.next_outcomes = [SwitchOutcome.NOT_FOLLOWED] * 6
+    world.into_arrears()
+
+    async def tick() -> None:
+        world.control.reconciler.kick_due()
+        await world.rest()
+
+    for _ in range(4):
+        world.clock.advance(130)
+        world.run(tick())
+    assert world.active_alarms() == ["relay_failed"]
+    assert world.control.memory("r-0-ac").control == "failed"
+    for _ in range(3):
+        world.clock.advance(130)
+        world.run(tick())
+    assert world.active_alarms() == []
+    assert world.control.memory("r-0-ac").control == "settled"
+
+
+def test_after_a_restart_nothing_is_sent_before_something_was_read(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    world.control = world.start()
+    with world.books.write() as connection:
+        connection.execute(sa.update(ledger_accounts).values(balance=500_000))
+        leave(connection, circuit_id="r-0-ac", cause="recharge", now=world.clock.now())
+    world.settle()
+    assert world.standing() == []
+    assert len(world.switch.sent) == 1
+    world.sample()
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+
+
+def test_minimum_off_times_survive_a_restart(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    world.control = world.start(min_off_s=300.0)
+    world.sample()
+    world.pay("r-0-ac", 500_000)
+    memory = world.control.memory("r-0-ac")
+    assert memory.control == "waiting"
+    assert memory.expected_change_at == memory.opened_at + timedelta(seconds=300)  # type: ignore[operator]
+    world.clock.advance(300)
+
+    async def tick() -> None:
+        world.control.reconciler.kick_due()
+        await world.rest()
+
+    world.run(tick())
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+
+
+def test_a_dead_line_is_one_alarm(sqlite_books: Books) -> None:
+    world = World(sqlite_books, rooms_count=5)
+
+    async def go() -> None:
+        world.control.note_module("m-1", online=False, detail="no answer")
+        await world.control.settle()
+        assert world.active_alarms() == ["module_offline"]
+        world.control.note_line("line-a", online=False, detail="refused")
+        for number in range(5):
+            world.control.note_module(f"m-{number}", online=False, detail="line")
+        await world.control.settle()
+        assert world.active_alarms() == ["line_offline"]
+        world.control.note_line("line-a", online=True)
+        for number in range(4):
+            world.control.note_module(f"m-{number}", online=True)
+        await world.control.sweep()
+        assert world.active_alarms() == ["module_offline"]
+
+    world.run(go())
+    world.close()
+
+
+def test_the_breaker_holds_back_a_mass_of_cuts_until_a_person_approves(sqlite_books: Books) -> None:
+    world = World(sqlite_books, rooms_count=25)
+    world.sample()
+    world.sample(wh=97_000)
+    world.sample(after_s=3600)
+    with world.books.write() as connection:  # warned long ago, and not in courtesy hours
+        for circuit_id in world.circuits:
+            books_control.save(
+                connection,
+                circuit_id=circuit_id,
+                now=world.clock.now(),
+                arrears={
+                    "first_at": (NOON - timedelta(days=2)).isoformat(),
+                    "second_at": (NOON - timedelta(days=2)).isoformat(),
+                    "mode": "enforce",
+                    "deferred": False,
+                },
+            )
+    world.run(world.control.sweep())
+    world.sample(wh=4_000)
+    cut = [circuit_id for circuit_id in world.circuits if world.standing(circuit_id)]
+    assert len(cut) == 20
+    assert world.active_alarms() == ["cuts_pending_approval"]
+    world.sample(after_s=600)
+    assert sum(bool(world.standing(circuit_id)) for circuit_id in world.circuits) == 20
+    with world.books.write() as connection:
+        assert (
+            books_control.approve_cuts(connection, circuit_ids=None, actor="admin", now=world.clock.now()) == 5
+        )
+    world.settle()
+    assert sum(bool(world.standing(circuit_id)) for circuit_id in world.circuits) == 25
+    assert world.active_alarms() == []
+    world.close()
+
+
+def test_shadow_records_and_moves_no_relay(sqlite_books: Books) -> None:
+    world = World(sqlite_books, mode=Enforcement.SHADOW)
+    world.into_arrears()
+    with world.books.read() as connection:
+        (hold,) = holds.standing(connection)["r-0-ac"]
+        assert hold.shadow
+        assert connection.scalar(sa.select(sa.func.count()).select_from(notices)) == 0
+    assert world.switch.sent == []
+    assert world.control.memory("r-0-ac").state is SupplyState.NORMAL
+    world.close()
+
+
+def test_a_rolled_back_batch_leaves_no_trace_in_memory(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+    before = world.control.memory("r-0-ac")
+    kept = (before.metered_wh, before.warnings, before.judged)
+    observation = Observation(
+        circuit_id="r-0-ac",
+        at=world.clock.now() + timedelta(seconds=30),
+        verdict=Verdict.ACCEPTED,
+        metered_wh=99_000,
+        sample=ChannelSample(channel=0, relay=Relay.OPEN),
+    )
+    with pytest.raises(RuntimeError, match="power"), world.books.write() as connection:
+        world.control.decide_batch(connection, [observation], world.clock.now())
+        raise RuntimeError("power gone")
+    after = world.control.memory("r-0-ac")
+    assert (after.metered_wh, after.warnings, after.judged) == kept
+    assert world.standing() == []
