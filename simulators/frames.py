@@ -71,6 +71,11 @@ class SocketFraming:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a part of a request has come and the rest has not."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[Request]:
         """Yield the requests that are now complete. Raises UnableToFrameError."""
         self._buffer += data
@@ -94,6 +99,11 @@ class RtuFraming:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a part of a request has come and the rest has not."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Request]:
         """Yield the requests that are now complete."""
