@@ -108,6 +108,14 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("module_id", name=op.f("pk_modules")),
     )
     op.create_table(
+        "process_counters",
+        sa.Column("process", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.Column("written_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("process", "name", name=op.f("pk_process_counters")),
+    )
+    op.create_table(
         "rooms",
         sa.Column("room_id", sa.String(), nullable=False),
         sa.Column("campus", sa.String(), nullable=False),
