@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -11,6 +12,10 @@ from config.settings import load
 from dormpower.books import migration
 from dormpower.books.database import Books, open_books
 from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, site_books
+
+
+class UnableToUseLedgerError(Exception):
+    """A part of the ledger is missing from this installation."""
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -27,12 +32,12 @@ def migrate(config: ConfigOption = None) -> None:
 
 def settle(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Settle what is due: post each closed campus day's consumption; safe to repeat."""
-    from dormpower.books import settlement  # noqa: PLC0415 - quick commands do without the journal
+    from dormpower.books import settlement  # noqa: PLC0415 - quick commands do without it
 
     settings = load(config)
     now, _ = campus_now(settings)
     with site_books(settings) as books:
-        report = settlement.settle(books, now=now, zone=settings.zone)
+        report = settlement.settle(books, journal=_part("journal"), now=now, zone=settings.zone)
     if as_json:
         typer.echo(json.dumps(asdict(report), default=str))
     else:
@@ -56,5 +61,12 @@ def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 def broken_rules(books: Books) -> list[str]:
     """Return a sentence for each rule that the books break; none where they prove."""
-    proof: Any = import_module("dormpower.books.proof")
-    return [str(one) for one in proof.prove(books)]
+    return [str(one) for one in _part("proof").prove(books)]
+
+
+def _part(name: str) -> Any:
+    """Import a module of the ledger when it is asked for: most commands do without it."""
+    module = f"dormpower.books.{name}"
+    if find_spec(module) is None:
+        raise UnableToUseLedgerError(f"{module} is not installed; install dormpower again")
+    return import_module(module)
