@@ -1,13 +1,21 @@
 """What `serve` refuses: demo users, an anonymous broker, listening beyond the machine in the clear."""
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from config.settings import load
+from dormpower.books import migration
+from dormpower.books.database import open_books
+from dormpower.books.tables import meta
 from dormpower.books.users import Role, add_user
 from dormpower.commands.broker_probe import BrokerAnswer, ask_anonymously
 from dormpower.commands.serve import UnableToServeError, refuse, serve, unsafe_settings, unsafe_users
@@ -99,3 +107,30 @@ def test_a_refused_site_is_not_touched(tmp_path):
     with pytest.raises(UnableToServeError):
         serve(tmp_path / "dormpower.yaml")
     assert not (tmp_path / "books.db").exists()
+
+
+def test_serve_migrates_syncs_and_supervises_until_it_is_told_to_stop(tmp_path):
+    settings(tmp_path, "")
+    started = tmp_path / "started"
+    child = f"import time; open({str(started)!r}, 'a').write('x'); time.sleep(60)"
+    code = (
+        "import sys, typer\nfrom dormpower.commands import serve\n"
+        f"serve.process_arguments = lambda *_: [sys.executable, '-c', {child!r}]\n"
+        "try:\n    serve.serve('dormpower.yaml')\n"
+        "except typer.Exit as ended:\n    sys.exit(ended.exit_code)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 30
+    while not started.exists() or started.read_text() != "xx":
+        assert process.poll() is None, "serve ended"
+        assert time.monotonic() < deadline, "the children did not start"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    books = open_books("sqlite:///books.db", base=tmp_path)
+    migration.require_current(books)
+    with books.read() as connection:
+        assert connection.execute(sa.select(meta.c.value).where(meta.c.key == "site_id")).scalar_one() == "s"
+    books.close()
