@@ -6,10 +6,13 @@ connection is ever sent by the next one. What lasts from one connection to the n
 our client id: it keeps the subscriptions and sends again what was not acknowledged.
 
 MQTT 5 is asked for first: there the gateway says itself how many messages may be on their way unacknowledged. A
-broker that knows only 3.1.1 (the embedded amqtt) says so, and decides that number by its own configuration.
+broker that knows only 3.1.1 decides that number by its own configuration. Which of them it is is asked by a
+connection of its own that brings nothing: the embedded amqtt misreads a full request of MQTT 5 and never
+answers. (amqtt 0.12 also forgets what was not acknowledged when a connection ends; mosquitto sends it again.)
 """
 
 import math
+import queue
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +54,7 @@ class Listener(Protocol):
     def message(self, message: Message) -> None:
         """A message came; it waits for its acknowledgement."""
 
-    def ended(self, detail: str, *, unsupported_protocol: bool) -> None:
+    def ended(self, detail: str) -> None:
         """The connection is over, or was refused."""
 
 
@@ -76,7 +79,6 @@ class Connection:
         self._is_5 = protocol == MQTTProtocolVersion.MQTTv5
         self._listener = listener
         self._refused = ""
-        self._unsupported_protocol = False
         self._client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -97,10 +99,7 @@ class Connection:
         if settings.username is not None:
             password = settings.password.get_secret_value() if settings.password else None
             client.username_pw_set(settings.username, password)
-        if settings.tls:
-            client.tls_set_context(
-                ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
-            )
+        _set_up_tls(client, settings)
         client.will_set(self._status_topic, b"offline", qos=1, retain=True)
         if self._is_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -142,7 +141,6 @@ class Connection:
     ) -> None:
         if reason.is_failure:
             self._refused = f"the broker refuses the connection: {reason}"
-            self._unsupported_protocol = reason.value == _UNSUPPORTED_PROTOCOL
             return
         if self._is_5:
             client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._filters])
@@ -176,6 +174,34 @@ class Connection:
     def _on_disconnect(
         self, _client: Client, _userdata: Any, _flags: DisconnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
-        self._listener.ended(
-            self._refused or f"connection ended: {reason}", unsupported_protocol=self._unsupported_protocol
+        self._listener.ended(self._refused or f"connection ended: {reason}")
+
+
+def ask_protocol(settings: MqttSettings, client_id: str) -> MQTTProtocolVersion:
+    """Return the newest protocol that the broker speaks; blocks. Raises OSError where nobody answers.
+
+    Asked without credentials and last will: any answer but "unsupported" is one in MQTT 5, also a refusal.
+    """
+    client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5)
+    answers: queue.SimpleQueue[ReasonCode] = queue.SimpleQueue()
+    client.on_connect = lambda _client, _userdata, _flags, reason, _properties: answers.put(reason)
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    _set_up_tls(client, settings)
+    client.connect(settings.host, settings.port, keepalive=KEEPALIVE_S, clean_start=True)
+    client.loop_start()
+    try:
+        answer = answers.get(timeout=CONNECT_TIMEOUT_S)
+    except queue.Empty as silence:
+        raise TimeoutError(f"no answer from the broker within {CONNECT_TIMEOUT_S:g} s") from silence
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    too_new = answer.value == _UNSUPPORTED_PROTOCOL
+    return MQTTProtocolVersion.MQTTv311 if too_new else MQTTProtocolVersion.MQTTv5
+
+
+def _set_up_tls(client: Client, settings: MqttSettings) -> None:
+    if settings.tls:
+        client.tls_set_context(
+            ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
         )

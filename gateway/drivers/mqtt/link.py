@@ -27,7 +27,7 @@ from config.settings import MqttSettings
 from dormpower.clock import Clock
 from dormpower.domain.samples import ModuleSample, Relay
 from gateway.drivers.mqtt.commands import Commands
-from gateway.drivers.mqtt.connection import Connection, Message
+from gateway.drivers.mqtt.connection import Connection, Message, ask_protocol
 from gateway.drivers.mqtt.payloads import (
     Messages,
     UnableToUsePayloadError,
@@ -174,25 +174,31 @@ class MqttLink:
     async def _run(self) -> None:
         retry_s = self._first_retry_s
         while not self._stopping.is_set():
-            session = _Session(self)
-            self._session = session
+            session: _Session | None = None
             try:
+                self._protocol = await asyncio.to_thread(
+                    ask_protocol, self._settings, f"{self._client_id}-asks"
+                )
+                session = self._session = _Session(self)
                 await asyncio.to_thread(session.connection.open)
             except OSError as fault:
-                session.detail = f"{type(fault).__name__}: {fault}"
+                detail = f"{type(fault).__name__}: {fault}"
             else:
                 await self._watch(session)
+                detail = session.detail
             # From here on nothing of this connection counts; what it left open comes again.
             self._session = None
             self._pending.clear()
-            await asyncio.to_thread(session.connection.close)
+            if session is not None:
+                await asyncio.to_thread(session.connection.close)
             if self._stopping.is_set():
                 return
-            if session.unsupported_protocol and self._protocol == MQTTProtocolVersion.MQTTv5:
-                self._protocol = MQTTProtocolVersion.MQTTv311
-                continue
-            self._note_line(online=False, detail=session.detail)
-            retry_s = self._first_retry_s if session.was_ready else min(2 * retry_s, LONGEST_RETRY_S)
+            self._note_line(online=False, detail=detail)
+            retry_s = (
+                self._first_retry_s
+                if session is not None and session.was_ready
+                else min(2 * retry_s, LONGEST_RETRY_S)
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(retry_s * random.uniform(0.75, 1.25)):  # noqa: S311 - spreads retries
                     await self._stopping.wait()
@@ -314,7 +320,6 @@ class _Session:
     def __init__(self, link: MqttLink) -> None:
         self.over = asyncio.Event()
         self.was_ready = False
-        self.unsupported_protocol = False
         self.detail = ""
         self._link = link
         self._loop = asyncio.get_running_loop()
@@ -328,13 +333,12 @@ class _Session:
         """A message came."""
         self._tell(lambda: self._link.take(self, message))
 
-    def ended(self, detail: str, *, unsupported_protocol: bool) -> None:
+    def ended(self, detail: str) -> None:
         """The connection is over."""
-        self._tell(lambda: self._end(detail, unsupported_protocol))
+        self._tell(lambda: self._end(detail))
 
-    def _end(self, detail: str, unsupported_protocol: bool) -> None:
+    def _end(self, detail: str) -> None:
         self.detail = self.detail or detail
-        self.unsupported_protocol = unsupported_protocol
         self.over.set()
 
     def _tell(self, call: Callable[[], None]) -> None:
