@@ -1,14 +1,17 @@
 """`python -m simulators.demo_files --data DIR …`: the files of a demo campus, made once, kept ever after.
 
-Writes `dormpower.yaml`, `rooms.csv`, the broker's credentials and the rooms that use much; `demo.json` remembers
-what is the demo's own. On a folder that has them already it only replaces ports that are taken meanwhile.
+Writes `dormpower.yaml`, `rooms.csv`, the broker's credentials and the rooms that use much; `demo.json`
+remembers what is the demo's own. On a folder that has them already it only replaces ports that are taken
+meanwhile.
 """
 
 import argparse
+import copy
 import json
 import os
 import socket
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from simulators.demo_site import UnableToMakeDemoSiteError, demo_site, free_port
 
 SITE_FILE = "dormpower.yaml"
 DEMO_FILE = "demo.json"
+INFLUX_TOKEN_FILE = "influx.token"  # noqa: S105 - a file name
 HOST = "127.0.0.1"
 
 # A simulated module answers at once: the demo polls faster than a real bus could, so that a page moves.
@@ -70,7 +74,7 @@ def _make(wanted: argparse.Namespace) -> None:
         "rooms_file": "rooms.csv",
         "feeders": made.feeders,
         "policies": {
-            "prices": [{"from": "2020-01-01", "kind": "all", "price_millifen_per_kwh": 56530}],
+            "prices": [{"from": date(2020, 1, 1), "kind": "all", "price_millifen_per_kwh": 56530}],
             "arrears": {
                 "low_wh": 20000,
                 "critical_wh": 5000,
@@ -101,8 +105,8 @@ def _readings(url: str | None, folder: Path) -> dict[str, Any]:
         "bucket": os.environ.get("INFLUXDB_BUCKET", "dorm"),
     }
     if os.environ.get("INFLUXDB_TOKEN"):
-        _write_secret(folder / "influx.token", os.environ["INFLUXDB_TOKEN"])
-        readings["token_file"] = "influx.token"
+        _write_secret(folder / INFLUX_TOKEN_FILE, os.environ["INFLUXDB_TOKEN"])
+        readings["token_file"] = INFLUX_TOKEN_FILE
     return readings
 
 
@@ -118,10 +122,11 @@ def _refresh(folder: Path, *, rooms: int | None, port: int | None, seed: int | N
     for name, asked in (("rooms", rooms), ("seed", seed)):
         if asked is not None and asked != record[name]:
             raise UnableToMakeDemoSiteError(
-                f"{path}: this demo has {name} {record[name]}, asked for {asked}; name another folder with --data"
+                f"{path}: this demo has {name} {record[name]}, asked for {asked}; "
+                "name another folder with --data"
             )
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    before = json.dumps(document)
+    before = copy.deepcopy(document)
     for line in document["lines"]:
         if line.get("host") == HOST and not _is_free(line["port"]):
             line["port"] = free_ports(1, host=HOST)[0]
@@ -135,7 +140,7 @@ def _refresh(folder: Path, *, rooms: int | None, port: int | None, seed: int | N
         document["api"]["port"] = port
     elif not _is_free(document["api"]["port"]):
         document["api"]["port"] = free_ports(1, host=HOST)[0]
-    if json.dumps(document) != before:
+    if document != before:
         _write_site(path, document)
 
 
