@@ -68,7 +68,8 @@ def raise_alarm(
         )
     alarm_id = new_id("alm", now)
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    result = connection.execute(
+    # What was written is asked for: a driver may not count the rows of such an insert.
+    raised = connection.scalar(
         insert(alarms)
         .values(
             alarm_id=alarm_id,
@@ -84,8 +85,9 @@ def raise_alarm(
             detail=detail,
         )
         .on_conflict_do_nothing()
+        .returning(alarms.c.alarm_id)
     )
-    if result.rowcount == 0:
+    if raised is None:
         return None
     events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
     return alarm_id

@@ -91,10 +91,11 @@ def pend_cut(
 ) -> bool:
     """Put a cut on the list of those that wait, with one alarm for the site; False if it is there already."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    result = connection.execute(
+    added = connection.scalar(
         insert(pending_cuts)
         .values(circuit_id=circuit_id, reason=reason, since_at=now, evidence=dict(evidence))
         .on_conflict_do_nothing()
+        .returning(pending_cuts.c.circuit_id)
     )
     alarms.raise_alarm(
         connection,
@@ -105,7 +106,7 @@ def pend_cut(
         detail={"first_circuit_id": circuit_id, "reason": reason},
         now=now,
     )
-    return result.rowcount > 0
+    return added is not None
 
 
 def drop_pending(connection: Connection, *, circuit_id: str, reason: str, now: datetime) -> None:
