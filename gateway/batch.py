@@ -16,6 +16,7 @@ from dormpower.books.boundaries import refine
 from dormpower.books.meters import (
     MeterPoint,
     Present,
+    lock_points,
     moves_position_only,
     write_closed,
     write_presents,
@@ -180,6 +181,7 @@ class Batch:
 
     def write(self, connection: Connection) -> list[Reading]:
         """Write all that changed; return the readings of late samples that refined a boundary."""
+        lock_points(connection, {*self._presents, *self._whole, *(late.circuit_id for late in self._late)})
         write_closed(connection, self._closed)
         refined = self._refine(connection)
         write_states(connection, [(circuit_id, self.states[circuit_id]) for circuit_id in self._whole])

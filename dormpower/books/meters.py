@@ -106,6 +106,21 @@ def open_points(
     return points
 
 
+def lock_points(connection: Connection, circuit_ids: Iterable[str]) -> None:
+    """Lock meter points in one order for all writers, so that intake and settlement can't deadlock.
+
+    On SQLite the write lock already does.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    connection.execute(
+        sa.select(meter_points.c.circuit_id)
+        .where(meter_points.c.circuit_id == sa.any_(sa.cast(sorted(circuit_ids), sa.ARRAY(sa.String))))
+        .order_by(meter_points.c.circuit_id)
+        .with_for_update(key_share=True)
+    ).all()
+
+
 def write_presents(connection: Connection, presents: Sequence[Present]) -> None:
     """Update the hot rows: position, metered energy, and what the newest sample said."""
     if not presents:

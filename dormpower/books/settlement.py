@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books.database import Books, lock_rows
 from dormpower.books.days import Day, day_energies
+from dormpower.books.meters import lock_points
 from dormpower.books.tables import account_links, day_changes, meter_points, settled_days
 from dormpower.domain.days import ONE_DAY, CampusDays
 
@@ -195,6 +196,7 @@ def _settle_changes(connection: Connection, run: _Run, *, after_id: int, chunk: 
     ).all()
     if not changes:
         return None
+    lock_points(connection, {row.circuit_id for row in changes})
     targets, unlinked = plan_settlement(connection, [(row.circuit_id, row.used_on) for row in changes])
     _post(connection, run, targets)
     run.report.unlinked += unlinked
@@ -228,6 +230,7 @@ def _settle_missing(connection: Connection, run: _Run, *, after_circuit_id: str)
     ).first()
     if row is None:
         return None
+    lock_points(connection, [row.circuit_id])
     first_on = row.open_on if row.last_on is None else max(row.open_on, row.last_on + ONE_DAY)
     count = min((run.given_up_on - first_on).days + 1, MAX_MISSING_DAYS)
     days = [(row.circuit_id, first_on + timedelta(days=number)) for number in range(count)]
