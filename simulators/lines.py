@@ -203,6 +203,8 @@ class SimulatedLine:
             pdu = module.answer(request.pdu, now_ms=self._now_ms())
             if request.pdu[0] not in {3, 4} and self._after_write is not None:
                 self._after_write()
+                if self._before_answer is not None:
+                    self._before_answer()  # a switching is kept before it is confirmed
         self.answers += 1
         self._send(module, request, pdu, output)
 

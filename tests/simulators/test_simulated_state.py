@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,3 +96,15 @@ def test_what_can_t_be_done_is_a_sentence(folder: Path, programs: list[Any]) -> 
             control.fault("m-south-01-101", "gremlins")
         with pytest.raises(UnableToControlError, match="runs by itself"):
             control.call("advance", seconds=10)
+
+
+def test_a_switching_that_was_confirmed_survives_a_kill(folder: Path, programs: list[Any]) -> None:
+    with start(folder, programs):
+        port = json.loads((folder / "dormpower.yaml").read_text())["lines"][0]["port"]
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+            peer.sendall(bytes.fromhex("0001000000060106001b55aa"))
+            assert peer.recv(64).hex() == "0001000000060106001b55aa"
+        programs[-1].kill()
+        programs[-1].wait()
+    with start(folder, programs) as control:
+        assert control.truth(CIRCUIT)["contacts"] == "open"
