@@ -1,7 +1,7 @@
 """Loading a site: one call from a file to frozen, checked settings, or every fault at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from config.yaml_source import read_yaml
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.site import Site
+from dormpower.domain.tariff import Price
 
 CONFIG_VARIABLE = "DORMPOWER_CONFIG"
 DEFAULT_FILE = "dormpower.yaml"
@@ -92,7 +93,7 @@ class GatewaySettings:
 class PolicySettings:
     """The site's rules, as the domain takes them."""
 
-    prices: tuple[PriceRow, ...]
+    prices: tuple[Price, ...]
     arrears: ArrearsPolicy
 
 
@@ -234,7 +235,7 @@ def _settings(
             missed_polls=file.gateway.missed_polls,
         ),
         policies=PolicySettings(
-            prices=tuple(sorted(file.policies.prices, key=lambda price: (price.from_on, price.kind))),
+            prices=_prices(file.policies.prices),
             arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
         ),
         languages=tuple(dict.fromkeys(file.languages)),
@@ -242,6 +243,14 @@ def _settings(
         secret_files=tuple(folder / name for name in _secret_files(file)),
         warnings=tuple(findings.warnings),
     )
+
+
+def _prices(rows: Iterable[PriceRow]) -> tuple[Price, ...]:
+    prices = (
+        Price(from_on=row.from_on, kind=row.kind, price_millifen_per_kwh=row.price_millifen_per_kwh)
+        for row in rows
+    )
+    return tuple(sorted(prices, key=lambda price: (price.from_on, price.kind)))
 
 
 def _arrears(section: ArrearsSection, zone: ZoneInfo) -> ArrearsPolicy:
