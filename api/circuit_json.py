@@ -9,7 +9,7 @@ from dormpower.books.circuits_view import CircuitView
 from dormpower.books.rooms import RoomView
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain
 from dormpower.domain.units import format_kwh
-from dormpower.messages import text_of
+from dormpower.messages.catalogue import Language, text
 
 
 class HoldDetail(BaseModel):
@@ -70,7 +70,7 @@ class RoomPageJson(BaseModel):
     next_cursor: str | None
 
 
-def hold_json(hold: Hold, language: str) -> dict[str, Any]:
+def hold_json(hold: Hold, language: Language) -> dict[str, Any]:
     """Fill a hold."""
     why = explain(hold)
     return {
@@ -81,12 +81,12 @@ def hold_json(hold: Hold, language: str) -> dict[str, Any]:
         "detail": {
             "code": why.code,
             "params": dict(why.params),
-            "text": text_of(why.code, why.params, language=language),
+            "text": text(why.code, why.params, language),
         },
     }
 
 
-def circuit_json(view: CircuitView, language: str) -> dict[str, Any]:
+def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
     """Fill a circuit."""
     return {
         "circuit_id": view.circuit_id,
@@ -107,7 +107,7 @@ def circuit_json(view: CircuitView, language: str) -> dict[str, Any]:
     }
 
 
-def room_json(view: RoomView, language: str) -> dict[str, Any]:
+def room_json(view: RoomView, language: Language) -> dict[str, Any]:
     """Fill a room."""
     return {
         "room_id": view.room_id,

@@ -5,8 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from api.counter import Counter
 from dormpower.books.database import Books
 from dormpower.clock import Clock
+from dormpower.messages.catalogue import Language
 from dormpower.readings.port import ReadingsStore
 from dormpower.wake import send_wake
 
@@ -48,10 +50,10 @@ class ApiContext:
     zone: ZoneInfo
     low_wh: int
     critical_wh: int
-    prices: object
+    counter: Counter
     wake_folder: Path | None = None
     site_name: str = ""
-    languages: tuple[str, ...] = ("zh", "en")
+    languages: tuple[Language, ...] = ("zh", "en")
     settings: ApiSettings = field(default_factory=ApiSettings)
 
     def wake(self) -> None:

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
+from dormpower.messages.catalogue import Language
+
 _MAX_HEADER = 200
 
 
-def choose_language(accept_language: str | None, languages: Sequence[str]) -> str:
+def choose_language(accept_language: str | None, languages: Sequence[Language]) -> Language:
     """Return one of `languages`; the first of them where the header names none."""
     best, best_quality = languages[0], 0.0
     for part in (accept_language or "")[:_MAX_HEADER].split(","):
         tag, _, parameters = part.strip().partition(";")
         quality = _quality(parameters)
         primary = tag.split("-")[0].lower()
-        if primary in languages and quality > best_quality:
-            best, best_quality = primary, quality
+        for language in languages:
+            if language == primary and quality > best_quality:
+                best, best_quality = language, quality
     return best
 
 

@@ -7,6 +7,7 @@ from api.context import ApiContext
 from api.languages import choose_language
 from dormpower.books import states
 from dormpower.books.circuits_view import Present
+from dormpower.messages.catalogue import Language
 
 
 def present_of(connection: Connection, context: ApiContext) -> Present:
@@ -21,6 +22,6 @@ def present_of(connection: Connection, context: ApiContext) -> Present:
     )
 
 
-def language_of(request: Request, context: ApiContext) -> str:
+def language_of(request: Request, context: ApiContext) -> Language:
     """Return the language in which this request's sentences are written."""
     return choose_language(request.headers.get("accept-language"), context.languages)

@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from api import pages
 from api.app import Extension, create_app
 from api.context import ApiContext
+from api.counter import Posted, RechargeOrder
+from api.problems import Problem, Refusal
 from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
@@ -104,11 +106,16 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore) -> 
         zone=settings.zone,
         low_wh=settings.policies.arrears.low_wh,
         critical_wh=settings.policies.arrears.critical_wh,
-        prices=prices_of(settings),
+        counter=_refuse_recharge,
         wake_folder=settings.folder,
         site_name=settings.site.name,
         languages=settings.languages,
     )
+
+
+def _refuse_recharge(_order: RechargeOrder) -> Posted:
+    """Refuse: there is no journal to post to yet."""
+    raise Refusal(Problem.UNAVAILABLE, "Recharges can't be taken: no journal is connected to this API.")
 
 
 def server_config(settings: Settings, app: FastAPI) -> uvicorn.Config:

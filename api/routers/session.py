@@ -72,7 +72,8 @@ def sign_in(request: Request, wanted: SignIn, context: Context) -> Response:
         guard.failed(address=address)
         raise Refusal(Problem.WRONG_SIGN_IN, "Check the user name and the password.")
     guard.succeeded(username=wanted.username, place=place)
-    device = device if place == f"device:{device}" else new_secret()
+    if device is None or place != f"device:{device}":
+        device = new_secret()
     opened, room_ids = _open(request, context, credentials.user, [f"device:{device}", f"address:{address}"])
     request.state.user_id = credentials.user.user_id
     response = Json(_me(credentials.user, room_ids, opened.csrf_token))

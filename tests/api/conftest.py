@@ -1,7 +1,7 @@
 """A small campus in the books, users of every role, and clients that act as them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,6 +11,9 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import ApiContext, ApiSettings
+from api.counter import Counter, Posted, RechargeOrder
+from api.json_response import dump
+from api.problems import Problem, Refusal
 from dormpower.books import users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
@@ -180,7 +183,7 @@ def make_campus(
             zone=ZONE,
             low_wh=20_000,
             critical_wh=5_000,
-            prices=prices(),
+            counter=counter_of(books),
             settings=settings or ApiSettings(event_poll_s=0.02),
         )
         client = TestClient(create_app(context))
@@ -201,8 +204,34 @@ def make_campus(
         client.__exit__(None, None, None)
 
 
-def prices() -> object:
-    return None
+def counter_of(books: Books) -> Counter:
+    """The counter's port over a dictionary: one answer for one key."""
+    kept: dict[str, tuple[RechargeOrder, bytes]] = {}
+
+    def post(order: RechargeOrder) -> Posted:
+        content = replace(order, now=NOW)
+        if order.idempotency_key in kept:
+            former, answer = kept[order.idempotency_key]
+            if former != content:
+                raise Refusal(Problem.KEY_REUSED, "The key was used for another recharge.")
+            return Posted(answer=answer, repeated=True)
+        answer = dump(
+            {
+                "transaction_id": f"txn_{len(kept)}",
+                "kind": "recharge",
+                "recharged_at": order.now,
+                "amount_fen": order.amount_fen,
+                "price_yuan_per_kwh": "0.5653",
+                "energy_wh": order.amount_fen,
+                "balance_after_wh": order.amount_fen,
+                "channel": order.channel,
+                "circuit_id": order.circuit_id,
+            }
+        )
+        kept[order.idempotency_key] = (content, answer)
+        return Posted(answer=answer, repeated=False)
+
+    return post
 
 
 @pytest.fixture
