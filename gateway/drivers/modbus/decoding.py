@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from config.profile_file import ModbusProfile, Quantity
-from dormpower.domain.samples import ChannelSample, Flag, Relay
+from dormpower.domain.samples import ChannelSample, Relay
 from dormpower.domain.units import MAX_ENERGY_WH, round_half_even
 from gateway.drivers.modbus.planning import Block, Plan, Want
 from gateway.ports import UnusableReplyError
@@ -148,12 +148,7 @@ def _energy_converter(quantity: Quantity) -> _Convert:
         return energy_wh
 
     if quantity.type in ("u16", "u32") and scale.denominator == 1 and scale.numerator <= 1000:
-        counts_wh = scale.numerator
-
-        def whole(value: int) -> int:
-            return value * counts_wh
-
-        return whole
+        return scale.numerator.__mul__  # no Python frame for each value: this runs for every poll
     return exact
 
 
@@ -165,6 +160,9 @@ def _float_converter(quantity: Quantity) -> _Convert:
             return value * numerator / denominator if math.isfinite(value) else None
 
         return scaled
+
+    if numerator == 1:
+        return denominator.__rtruediv__
 
     def ratio(value: int) -> float:
         return value * numerator / denominator  # true division of integers rounds correctly
@@ -178,24 +176,26 @@ def _relay_converter(profile: ModbusProfile, block: Block) -> _Convert:
         raise TypeError(f"{profile.name}: a relay without a state")
     if block.is_bits or state.bit is not None:
         mask = 1 if block.is_bits or state.bit is None else 1 << state.bit
+        return _Remembered(lambda value: Relay.CLOSED if value & mask else Relay.OPEN).__getitem__
 
-        def by_bit(value: int) -> Relay:
-            return Relay.CLOSED if value & mask else Relay.OPEN
-
-        return by_bit
     known = {state.open: Relay.OPEN, state.closed: Relay.CLOSED}
     return known.get  # a value that is neither is unknown
 
 
 def _flags_converter(profile: ModbusProfile) -> _Convert:
     bits = profile.flags.bits if profile.flags is not None else {}
-    all_bits = sum(1 << bit for bit in bits.values())
-    seen: dict[int, frozenset[Flag]] = {}  # at most 2^flags, of which a site sees a handful
+    return _Remembered(
+        lambda value: frozenset(flag for flag, bit in bits.items() if value >> bit & 1)
+    ).__getitem__
 
-    def flags(value: int) -> frozenset[Flag]:
-        value &= all_bits
-        if value not in seen:
-            seen[value] = frozenset(flag for flag, bit in bits.items() if value >> bit & 1)
-        return seen[value]
 
-    return flags
+class _Remembered(dict[int, Any]):
+    """What a register's value means, worked out once; a register has at most 65,536 of them."""
+
+    def __init__(self, meaning: _Convert) -> None:
+        super().__init__()
+        self._meaning = meaning
+
+    def __missing__(self, value: int) -> Any:
+        meaning = self[value] = self._meaning(value)
+        return meaning
