@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from config.faults import Findings, did_you_mean, show_path
-from config.site_file import RoomRow, parse_room
+from config.site_file import RoomRow
+from config.site_parsing import parse_room
 
 COLUMNS = (
     "room_id",

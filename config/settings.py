@@ -20,9 +20,9 @@ from config.site_file import (
     MqttSection,
     PriceRow,
     SiteFile,
-    parse_site_file,
 )
 from config.site_objects import to_feeders, to_line, to_modules, to_room
+from config.site_parsing import parse_site_file
 from config.yaml_source import read_yaml
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement

@@ -6,9 +6,8 @@ there) is in `config/cross_checks.py`.
 
 import datetime as dt
 import re
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -20,12 +19,7 @@ from pydantic import (
     Field,
     Strict,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
 )
-from pydantic_core import ErrorDetails
-
-from config.faults import Findings, did_you_mean, show_key, show_value
 
 MAX_CHANNEL = 15
 _SLUG = r"^[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?$"
@@ -109,11 +103,13 @@ Mode = Literal["enforce", "shadow", "off"]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535, description="1–65535")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping of the site file: frozen, and no key that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class SiteSection(_Section):
+class SiteSection(Section):
     """Who this site is."""
 
     id: Slug
@@ -123,7 +119,7 @@ class SiteSection(_Section):
     ] = "Asia/Shanghai"
 
 
-class EmbeddedReadings(_Section):
+class EmbeddedReadings(Section):
     """Readings in a file beside the books."""
 
     store: Literal["embedded"]
@@ -131,7 +127,7 @@ class EmbeddedReadings(_Section):
     keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
 
 
-class InfluxReadings(_Section):
+class InfluxReadings(Section):
     """Readings in an InfluxDB."""
 
     store: Literal["influxdb"]
@@ -146,7 +142,7 @@ class InfluxReadings(_Section):
     keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
 
 
-class MqttSection(_Section):
+class MqttSection(Section):
     """The broker that MQTT modules and the gateway share."""
 
     url: Annotated[str, _url("mqtt", "mqtts")] = Field(
@@ -158,7 +154,7 @@ class MqttSection(_Section):
     ca_file: str | None = Field(default=None, description="a file of CA certificates (PEM)")
 
 
-class ApiSection(_Section):
+class ApiSection(Section):
     """Where the API listens."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="an address to listen on")
@@ -170,7 +166,7 @@ class ApiSection(_Section):
     )
 
 
-class GatewaySection(_Section):
+class GatewaySection(Section):
     """How the gateway polls. A reading is stale after `missed_polls` polls without one."""
 
     id: Slug = "g1"
@@ -179,7 +175,7 @@ class GatewaySection(_Section):
     missed_polls: Int = Field(default=3, ge=1, le=1000, description="1–1000")
 
 
-class TcpLine(_Section):
+class TcpLine(Section):
     """A Modbus TCP host or an RTU-over-TCP converter."""
 
     id: Slug
@@ -191,7 +187,7 @@ class TcpLine(_Section):
     gap_ms: Int = Field(default=0, ge=0, le=10000, description="0–10000 milliseconds")
 
 
-class SerialLine(_Section):
+class SerialLine(Section):
     """A serial port."""
 
     id: Slug
@@ -204,7 +200,7 @@ class SerialLine(_Section):
     gap_ms: Int = Field(default=0, ge=0, le=10000, description="0–10000 milliseconds")
 
 
-class ModuleRow(_Section):
+class ModuleRow(Section):
     """A module in the field."""
 
     id: Slug
@@ -213,14 +209,14 @@ class ModuleRow(_Section):
     unit: Int | None = Field(default=None, ge=1, le=247, description="1–247")
 
 
-class FeederMeter(_Section):
+class FeederMeter(Section):
     """The channel that meters a feeder."""
 
     module: Slug
     channel: Int = Field(default=0, ge=0, le=MAX_CHANNEL, description=f"0–{MAX_CHANNEL}")
 
 
-class FeederRow(_Section):
+class FeederRow(Section):
     """A supply line with a limit."""
 
     id: Slug
@@ -229,7 +225,7 @@ class FeederRow(_Section):
     meter: FeederMeter | None = Field(default=None, description="{module: ID, channel: N}")
 
 
-class PriceRow(_Section):
+class PriceRow(Section):
     """A price from a campus day on."""
 
     from_on: dt.date = Field(alias="from", strict=True, description="a date such as 2026-01-01")
@@ -239,7 +235,7 @@ class PriceRow(_Section):
     )
 
 
-class ArrearsSection(_Section):
+class ArrearsSection(Section):
     """When a circuit is warned and cut."""
 
     low_wh: Int = Field(default=20000, ge=0, le=10**9, description="whole Wh, 0 or more")
@@ -250,14 +246,14 @@ class ArrearsSection(_Section):
     mode: Mode = Field(default="enforce", description="enforce, shadow or off")
 
 
-class PoliciesSection(_Section):
+class PoliciesSection(Section):
     """The site's rules."""
 
     prices: tuple[PriceRow, ...] = Field(default=(), description="a list of prices")
     arrears: ArrearsSection | None = Field(default=None, description="a mapping")
 
 
-class RoomRow(_Section):
+class RoomRow(Section):
     """One room, as a line of rooms.csv or an entry of `rooms`."""
 
     room_id: Slug
@@ -273,13 +269,7 @@ class RoomRow(_Section):
     feeder: Slug | None = None
 
 
-_TAGS: dict[str, dict[str, type[_Section]]] = {
-    "lines": {"tcp": TcpLine, "serial": SerialLine},
-    "readings": {"embedded": EmbeddedReadings, "influxdb": InfluxReadings},
-}
-
-
-class SiteFile(_Section):
+class SiteFile(Section):
     """The whole document."""
 
     site: SiteSection = Field(description="{id: …, name: …, zone: …}")
@@ -308,122 +298,3 @@ class SiteFile(_Section):
     languages: tuple[Literal["zh", "en"], ...] = Field(
         default=("zh", "en"), min_length=1, description="zh, en; the first is the default"
     )
-
-
-_ROOMS: TypeAdapter[RoomRow] = TypeAdapter(RoomRow)
-
-
-def parse_site_file(document: Mapping[str, Any], findings: Findings) -> SiteFile | None:
-    """Check the document's values; None after noting every fault."""
-    try:
-        return SiteFile.model_validate(document)
-    except ValidationError as fault:
-        for error in fault.errors(include_url=False, include_context=False):
-            key, message = describe(error, document, SiteFile)
-            findings.refuse(key, message)
-        return None
-
-
-def parse_room(values: Mapping[str, Any]) -> RoomRow | list[tuple[str, str]]:
-    """Check one room; what is wrong comes back as (column, message)."""
-    try:
-        return _ROOMS.validate_python(values)
-    except ValidationError as fault:
-        return [
-            describe(error, values, RoomRow) for error in fault.errors(include_url=False, include_context=False)
-        ]
-
-
-def describe(error: ErrorDetails, document: Any, model: type[BaseModel]) -> tuple[str, str]:
-    """Turn one error of pydantic's into (key, message); the expectation is the field's description."""
-    place: list[str | int] = []
-    expected, known = "", _keys(model)
-    current: type[BaseModel] | None = model
-    found: Any = document
-    tags: dict[str, type[_Section]] | None = None
-    for part in error["loc"]:
-        if tags and part in tags:  # pydantic names the chosen variant in the place; people don't
-            current, tags = tags[str(part)], None
-            known = _keys(current)
-            continue
-        place.append(part)
-        found = _inside(found, part)
-        if current is not None and isinstance(part, str):
-            expected, tags, current = _step(current, part, expected)
-            known = _keys(current) if current else known
-    name = str(place[-1]) if place else ""
-    key = show_key(place)
-    if error["type"] == "extra_forbidden":
-        return key, _unknown_key(name, [*_keys_at(model, document, place[:-1])])
-    if error["type"].startswith("union_tag") and tags:
-        tag = "transport" if "tcp" in tags else "store"
-        chosen = found.get(tag) if isinstance(found, Mapping) else found
-        return f"{key}.{tag}", f"expected {' or '.join(tags)}, got {show_value(chosen, key=tag)}"
-    if name == "database" and isinstance(found, str) and urlsplit(found).password:
-        return key, f"a password must not stand inline; expected {expected}"
-    if error["type"] in ("model_type", "model_attributes_type", "union_model_type", "dict_type") and isinstance(
-        found, int | str | float
-    ):
-        expected = "a mapping"
-    return key, f"expected {expected or error['msg'].lower()}, got {show_value(found, key=name)}"
-
-
-def _unknown_key(name: str, known: list[str]) -> str:
-    from_file = [key for key in (f"{name}_file", f"{name}_env") if key in known]
-    if from_file:
-        return f"a secret must not stand inline; use {' or '.join(from_file)}"
-    return f"unknown key{did_you_mean(name, known)}"
-
-
-def _inside(found: Any, part: str | int) -> Any:
-    if isinstance(found, Mapping):
-        return found.get(part)
-    if isinstance(found, list) and isinstance(part, int) and part < len(found):
-        return found[part]
-    return None
-
-
-def _step(
-    model: type[BaseModel], part: str, expected: str
-) -> tuple[str, dict[str, type[_Section]] | None, type[BaseModel] | None]:
-    for name, info in model.model_fields.items():
-        if part in (info.alias, name):
-            text = info.description or next(
-                (meta.description for meta in _metadata(info.annotation) if getattr(meta, "description", None)),
-                "",
-            )
-            return text or expected, _TAGS.get(part), _model_in(info.annotation)
-    return expected, None, None
-
-
-def _metadata(annotation: Any) -> list[Any]:
-    """Return the metadata of an annotation, its optional and its item types."""
-    metadata = list(getattr(annotation, "__metadata__", ()))
-    for argument in get_args(annotation):
-        metadata += _metadata(argument)
-    return metadata
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for item in get_args(annotation) if (model := _model_in(item))), None)
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _keys_at(model: type[BaseModel], document: Any, place: list[str | int]) -> list[str]:
-    """Return the keys that a mapping at this place may have."""
-    current: type[BaseModel] | None = model
-    found = document
-    variants: dict[str, type[_Section]] | None = None
-    for part in place:
-        found = _inside(found, part)
-        if isinstance(part, str) and current is not None:
-            _, variants, current = _step(current, part, "")
-    if variants and isinstance(found, Mapping):
-        chosen = found.get("transport") or found.get("store")
-        current = variants.get(str(chosen), current)
-    return _keys(current) if current else []
