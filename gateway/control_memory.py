@@ -211,7 +211,7 @@ def _fill_accounts(
         sa.select(account_links.c.circuit_id, account_links.c.account_id).where(
             account_links.c.circuit_id.in_(sorted(by_id)),
             account_links.c.from_on <= today,
-            sa.or_(account_links.c.to_on.is_(None), account_links.c.to_on > today),
+            account_links.c.to_on.is_(None),  # the same links as `accounts.base_wh`: their sums must agree
         )
     ).all()
     linked = {row.circuit_id: row.account_id for row in links}

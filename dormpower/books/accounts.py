@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books.tables import account_links, ledger_accounts, meter_points, settled_days
+from dormpower.books.tables import account_links, ledger_accounts, meter_points
 
 _MANY = 500
 
 
 def base_wh(connection: Connection, account_ids: Sequence[str]) -> dict[str, int]:
-    """Return posted + settled Wh of each account: available = base − metered over its circuits."""
+    """Return posted + settled Wh of each account: available = base − metered over its present circuits."""
     found = dict.fromkeys(account_ids, 0)
     for start in range(0, len(account_ids), _MANY):
         chunk = list(account_ids[start : start + _MANY])
@@ -24,9 +24,10 @@ def base_wh(connection: Connection, account_ids: Sequence[str]) -> dict[str, int
         for row in posted:
             found[names[row.ledger_account_id]] += row.balance
         settled = connection.execute(
-            sa.select(settled_days.c.account_id, sa.func.sum(settled_days.c.energy_wh).label("energy_wh"))
-            .where(settled_days.c.account_id.in_(chunk))
-            .group_by(settled_days.c.account_id)
+            sa.select(account_links.c.account_id, sa.func.sum(meter_points.c.settled_wh).label("energy_wh"))
+            .join(meter_points, meter_points.c.circuit_id == account_links.c.circuit_id)
+            .where(account_links.c.account_id.in_(chunk), account_links.c.to_on.is_(None))
+            .group_by(account_links.c.account_id)
         )
         for row in settled:
             found[row.account_id] += int(row.energy_wh)
