@@ -36,37 +36,45 @@ RULES: tuple[tuple[int, str, str], ...] = (
     (
         4,
         "a cached balance is not the sum of its postings",
-        "SELECT a.ledger_account_id FROM ledger_accounts a WHERE a.balance <> (SELECT COALESCE(SUM(p.amount), 0) "
-        "FROM postings p WHERE p.ledger_account_id = a.ledger_account_id)",
+        (
+            "SELECT a.ledger_account_id FROM ledger_accounts a WHERE a.balance <> "
+            "(SELECT COALESCE(SUM(p.amount), 0) FROM postings p WHERE p.ledger_account_id = a.ledger_account_id)"
+        ),
     ),
     (
         12,
         "a lot's energy does not add up",
-        f"SELECT l.lot_id FROM lots l WHERE l.energy_wh <> l.remaining_wh + {_MOVED.format('energy_wh')}",
+        "SELECT l.lot_id FROM lots l WHERE l.energy_wh <> l.remaining_wh + " + _MOVED.format("energy_wh"),
     ),
     (
         12,
         "a lot's money does not add up",
-        f"SELECT l.lot_id FROM lots l WHERE l.cost_fen <> l.remaining_fen + {_MOVED.format('cost_fen')}",
+        "SELECT l.lot_id FROM lots l WHERE l.cost_fen <> l.remaining_fen + " + _MOVED.format("cost_fen"),
     ),
     (
         10,
         "two segments of a circuit overlap",
-        "SELECT s.segment_id FROM segments s JOIN segments o ON o.circuit_id = s.circuit_id "
-        "AND o.segment_id > s.segment_id AND o.from_at < s.to_at AND s.from_at < o.to_at",
+        (
+            "SELECT s.segment_id FROM segments s JOIN segments o ON o.circuit_id = s.circuit_id "
+            "AND o.segment_id > s.segment_id AND o.from_at < s.to_at AND s.from_at < o.to_at"
+        ),
     ),
     (
         11,
         "settled energy is not the sum of the settled days",
-        "SELECT p.circuit_id FROM meter_points p WHERE p.settled_wh <> (SELECT COALESCE(SUM(d.energy_wh), 0) "
-        "FROM settled_days d WHERE d.circuit_id = p.circuit_id)",
+        (
+            "SELECT p.circuit_id FROM meter_points p WHERE p.settled_wh <> (SELECT COALESCE(SUM(d.energy_wh), 0) "
+            "FROM settled_days d WHERE d.circuit_id = p.circuit_id)"
+        ),
     ),
     (
         11,
         "a settled day is not what was charged for it",
-        "SELECT d.circuit_id FROM settled_days d WHERE d.energy_wh <> (SELECT COALESCE(SUM(-t.energy_wh), 0) "
-        "FROM transactions t WHERE t.circuit_id = d.circuit_id AND t.used_on = d.used_on "
-        "AND t.kind IN ('consumption', 'adjustment'))",
+        (
+            "SELECT d.circuit_id FROM settled_days d WHERE d.energy_wh <> (SELECT COALESCE(SUM(-t.energy_wh), 0) "
+            "FROM transactions t WHERE t.circuit_id = d.circuit_id AND t.used_on = d.used_on "
+            "AND t.kind IN ('consumption', 'adjustment'))"
+        ),
     ),
 )
 

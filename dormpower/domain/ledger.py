@@ -1,7 +1,7 @@
 """The ledger's rules: what each kind of transaction posts, and which lots it moves.
 
-Theory of operation. A resident's account is prepaid in Wh. What was bought or granted at one time is a *lot*; an
-account's posted balance is what remains of its lots less what it owes:
+Theory of operation. A resident's account is prepaid in Wh. What was bought or granted at one time is a *lot*;
+an account's posted balance is what remains of its lots less what it owes:
 
     balance = Σ remaining − owed,    owed > 0 only while nothing remains
 
@@ -167,7 +167,8 @@ def plan_refund(*, account_id: str, lots: Sequence[Lot], number: int, energy_wh:
     lot = _one(lots, number)
     if lot.origin != "paid" or not 0 < energy_wh <= lot.remaining_wh:
         raise UnableToPlanError(
-            f"refund: expected 1 to {lot.remaining_wh} Wh of a paid lot, got {energy_wh} Wh of a {lot.origin} one"
+            f"refund: expected 1 to {lot.remaining_wh} Wh of a paid lot, "
+            f"got {energy_wh} Wh of a {lot.origin} one"
         )
     moves: list[LotMove] = []
     after = [_move(one, energy_wh if one is lot else 0, "refunded", moves) for one in lots]
