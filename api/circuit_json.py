@@ -38,7 +38,7 @@ class CircuitJson(BaseModel):
     state: SupplyState
     online: bool
     relay: Literal["closed", "open", "unknown"] = Field(
-        description="As reported. Reported open is not proof of dead: isolate, lock and prove dead at the breaker."
+        description="As reported. Open is not proof of dead: isolate, lock and prove dead at the breaker."
     )
     control: Literal["settled", "pending", "waiting", "failed"]
     expected_change_at: datetime | None

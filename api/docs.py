@@ -19,8 +19,9 @@ _PAGE = """<!doctype html>
 _MISSING = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Dormpower API</title></head>
 <body><h1>Dormpower API</h1>
-<p>This installation was made without the browsable documentation (swagger-ui). Install the package again with its
-build step, which brings it; the description itself is at <a href="/openapi.json">/openapi.json</a>.</p></body></html>
+<p>This installation was made without the browsable documentation (swagger-ui). Install the package again with
+its build step, which brings it; the description itself is at <a href="/openapi.json">/openapi.json</a>.</p>
+</body></html>
 """
 
 

@@ -2,13 +2,13 @@
 
 Theory of operation. One task polls the `events` table and hands each batch of new rows to every open stream's
 bounded queue. The rows only say that a circuit or an alarm changed; what is sent is the object as it is at that
-moment, read once a batch for all streams. A stream that does not keep up loses its queue and gets `resync`: read
-everything again. A client that comes back with Last-Event-ID gets what it missed, or `resync` where that is too
-old, too much or not ours.
+moment, read once a batch for all streams. A stream that does not keep up loses its queue and gets `resync`:
+read everything again. A client that comes back with Last-Event-ID gets what it missed, or `resync` where that
+is too old, too much or not ours.
 
-Ids grow in the order of insertion, but on PostgreSQL transactions may commit in another order. A gap in the ids is
-therefore waited for, at most 2 s (after that it is a transaction that was rolled back), so that nobody resumes
-behind a row that nobody has seen.
+Ids grow in the order of insertion, but on PostgreSQL transactions may commit in another order. A gap in the ids
+is therefore waited for, at most 2 s (after that it is a transaction that was rolled back), so that nobody
+resumes behind a row that nobody has seen.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ class EventFeed:
         return len(self._streams)
 
     async def open(self, *, user_id: int, last_event_id: int | None) -> Stream:
-        """Open a stream, with what was missed since `last_event_id` already queued. Raises TooManyStreamsError."""
+        """Open a stream, with what was missed since `last_event_id` queued. Raises TooManyStreamsError."""
         if len(self._streams) >= self._max_streams or self._closed:
             raise TooManyStreamsError(by_user=False)
         if sum(stream.user_id == user_id for stream in self._streams) >= self._max_streams_a_user:

@@ -1,7 +1,7 @@
 """Every error as an RFC 9457 problem document, and the one table of HTTP codes.
 
-Code elsewhere raises `Refusal(Problem.X, "what was wrong and what to do")` or a refusal of the books; which HTTP
-code that is, is decided here alone.
+Code elsewhere raises `Refusal(Problem.X, "what was wrong and what to do")` or a refusal of the books; which
+HTTP code that is, is decided here alone.
 """
 
 from collections.abc import Mapping

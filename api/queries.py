@@ -1,4 +1,4 @@
-"""Query parameters that several routes share. An unknown parameter is refused: a mistyped filter must not pass."""
+"""Query parameters that several routes share. An unknown one is refused: a mistyped filter must not pass."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated

@@ -19,6 +19,7 @@ from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSite
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import UnableToReadClockError, load_clock
+from dormpower.messages.catalogue import LANGUAGES
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 
@@ -109,7 +110,7 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore) -> 
         counter=_refuse_recharge,
         wake_folder=settings.folder,
         site_name=settings.site.name,
-        languages=settings.languages,
+        languages=tuple(known for name in settings.languages for known in LANGUAGES if known == name),
     )
 
 

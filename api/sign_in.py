@@ -7,10 +7,10 @@ Theory. Guessing is held back in three windows, all moving and all in real time:
    longer time (slower, never shut);
 3. an *address* over all accounts: many failures mean somebody is trying names.
 
-"Where from" is the browser's device cookie if this user has signed in with it before, else the address. Others can
-fill only windows of places that are not the person's: from a known device or a known address the person signs in
-whatever strangers do, and an attempt that is refused is not counted, so that no window is ever kept full by
-knocking on a closed door. From an unknown place the person waits at most the slow window.
+"Where from" is the browser's device cookie if this user has signed in with it before, else the address. Others
+can fill only windows of places that are not the person's: from a known device or a known address the person
+signs in whatever strangers do, and an attempt that is refused is not counted, so that no window is ever kept
+full by knocking on a closed door. From an unknown place the person waits at most the slow window.
 """
 
 import threading

@@ -20,7 +20,7 @@ router = APIRouter(prefix=PREFIX, tags=["alarms"])
 
 
 class AlarmJson(BaseModel):
-    """One alarm: raised while its condition lasts, cleared when it ends, acknowledged when a person took note."""
+    """One alarm: raised while its condition lasts, cleared when it ends, acknowledged by a person."""
 
     alarm_id: str
     kind: str

@@ -25,7 +25,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The API can answer from the books. A gateway that is away doesn't make the API unready: it is reported."""
+    """The API can answer from the books. A gateway that is away is reported, not a reason to be unready."""
 
     status: Literal["ready"]
     books: Literal["reachable"]

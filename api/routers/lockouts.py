@@ -1,4 +1,4 @@
-"""What maintenance does to a circuit: lock it out, lift the lock-out, reset trips. Nothing here moves a relay."""
+"""What maintenance does to a circuit: lock out, lift, reset trips. Nothing here moves a relay."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ class LockoutRequest(BaseModel):
 
 
 class LockoutJson(BaseModel):
-    """A lock-out; `confirmed_open_at` is null until the relay was read back as open. Open is not proof of dead."""
+    """A lock-out; `confirmed_open_at` is null until the relay was read back open, which is no proof of dead."""
 
     lockout_id: str
     holder: str

@@ -23,7 +23,7 @@ _MAX_ID = 2**63 - 1
 
 
 class QuarantineJson(BaseModel):
-    """A register that was not believed, with its evidence; `decided_at` is set while the gateway still has to act."""
+    """A register that was not believed, with its evidence; decided and not closed: the gateway has yet to act."""
 
     quarantine_id: int
     circuit_id: str
@@ -54,7 +54,7 @@ class QuarantinesQuery(Paged):
 
 
 class DecisionRequest(BaseModel):
-    """What a person decides: the register is right, the step charges nothing, or this much is charged instead."""
+    """What a person decides: the register is right, its step charges nothing, or this much instead."""
 
     model_config = ConfigDict(extra="forbid")
 
