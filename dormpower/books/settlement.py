@@ -18,6 +18,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from dormpower.books import journal as books_journal
 from dormpower.books.database import Books, lock_rows
 from dormpower.books.days import Day, day_energies
 from dormpower.books.meters import lock_points
@@ -98,11 +99,11 @@ def due(connection: Connection, *, now: datetime, zone: tzinfo) -> int:
 def settle(
     books: Books,
     *,
-    journal: DayJournal,
     now: datetime,
     zone: tzinfo,
     chunk: int = CHUNK,
     progress: Progress | None = None,
+    journal: DayJournal = books_journal,
 ) -> SettlementReport:
     """Post all days that are due, in short transactions of at most `chunk` days; safe to repeat and to kill."""
     report = SettlementReport()

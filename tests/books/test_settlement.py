@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books import tables
+from dormpower.books import journal, tables
 from dormpower.books.database import Books
 from dormpower.books.settlement import DayTarget, SettlementReport, due, settle
 from dormpower.books.usage import Quality, UnableToListUsageError, daily_usage, days_left
@@ -302,6 +302,30 @@ def test_a_day_without_an_account_stays_due_and_is_reported(campus: Campus) -> N
     with campus.books.write() as connection:
         connection.execute(sa.update(tables.account_links).values(from_on=FIRST_DAY))
     assert campus.settle(45).posted == 4
+
+
+def test_the_real_journal_is_such_a_journal_and_posts_the_same_days(campus: Campus) -> None:
+    campus.take(*hourly(10), (120, 120_000))
+    for _ in range(2):
+        settle(campus.books, journal=journal, now=START + timedelta(hours=120), zone=ZONE, chunk=3)
+    campus.take((15.995, 16_500))
+    settle(campus.books, journal=journal, now=START + timedelta(hours=120), zone=ZONE)
+    with campus.books.read() as connection:
+        kinds = connection.execute(
+            sa.select(
+                tables.transactions.c.kind,
+                sa.func.count(),
+                sa.func.sum(tables.transactions.c.energy_wh),
+            )
+            .group_by(tables.transactions.c.kind)
+            .order_by(tables.transactions.c.kind.desc())
+        ).all()
+        settled_wh = connection.scalars(sa.select(tables.meter_points.c.settled_wh)).all()
+    assert kinds[0][:2] == ("consumption", 20)
+    assert kinds[1][0] == "adjustment"
+    # 16,500 Wh up to 18 s before midnight, then 96.005 of 104.005 hours' share of 103,500 Wh.
+    assert set(settled_wh) == {112_039}
+    assert sum(wh or 0 for wh, quality in campus.usage(120, 5) if quality != "open") == settled_wh[0]
 
 
 def test_a_period_that_is_too_long_or_empty_is_refused(campus: Campus) -> None:
