@@ -13,12 +13,12 @@ from fastapi import FastAPI
 from api import pages
 from api.app import Extension, create_app
 from api.context import ApiContext
-from api.counter import Posted, RechargeOrder
-from api.problems import Problem, Refusal
+from api.journal_counter import journal_counter
 from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import UnableToReadClockError, load_clock
+from dormpower.domain.tariff import Price
 from dormpower.messages.catalogue import LANGUAGES
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
@@ -107,16 +107,19 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore) -> 
         zone=settings.zone,
         low_wh=settings.policies.arrears.low_wh,
         critical_wh=settings.policies.arrears.critical_wh,
-        counter=_refuse_recharge,
+        counter=journal_counter(books=books, prices=prices_of(settings), zone=settings.zone),
         wake_folder=settings.folder,
         site_name=settings.site.name,
         languages=tuple(known for name in settings.languages for known in LANGUAGES if known == name),
     )
 
 
-def _refuse_recharge(_order: RechargeOrder) -> Posted:
-    """Refuse: there is no journal to post to yet."""
-    raise Refusal(Problem.UNAVAILABLE, "Recharges can't be taken: no journal is connected to this API.")
+def prices_of(settings: Settings) -> tuple[Price, ...]:
+    """Return the site's prices as the tariff takes them."""
+    return tuple(
+        Price(from_on=row.from_on, kind=row.kind, price_millifen_per_kwh=row.price_millifen_per_kwh)
+        for row in settings.policies.prices
+    )
 
 
 def server_config(settings: Settings, app: FastAPI) -> uvicorn.Config:

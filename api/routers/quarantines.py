@@ -23,7 +23,7 @@ _MAX_ID = 2**63 - 1
 
 
 class QuarantineJson(BaseModel):
-    """A register that was not believed, with its evidence; decided and not closed: the gateway has yet to act."""
+    """A register that was not believed, with its evidence; decided, not closed: the gateway has yet to act."""
 
     quarantine_id: int
     circuit_id: str

@@ -1,7 +1,7 @@
 """Circuits as people see them: supply state, relay, holds, balance, power.
 
-Everything that a page of rooms needs is read in a fixed number of queries, whatever the page's length. State and
-level are derived from the holds and figures as they stand; nothing of a view is stored, so that it can't be stale.
+Everything that a page of rooms needs is read in a fixed number of queries, whatever the page's length. State
+and level are derived from the holds and figures as they stand; nothing of a view is stored.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

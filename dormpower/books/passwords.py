@@ -1,7 +1,7 @@
 """Passwords and secrets: argon2 for what people choose, SHA-256 for what we draw.
 
-A password is guessable, so its hash must be slow (argon2id, pwdlib's recommended parameters). Session secrets and
-bearer tokens have 256 random bits, so that a plain SHA-256 is enough to keep a stolen copy of the books useless.
+A password is guessable, so its hash must be slow (argon2id, pwdlib's recommended parameters). Session secrets
+and bearer tokens have 256 random bits: a plain SHA-256 is enough to keep a stolen copy of the books useless.
 """
 
 import hashlib

@@ -43,8 +43,8 @@ def history(
 ) -> tuple[list[HistoryItem], str | None]:
     """Return a page of a circuit's history, newest first, and where to go on (None at the end).
 
-    `spans` bounds what may be seen (None: all of it). Pages go by the order of commit, so that a transaction that
-    comes meanwhile shifts nothing. Raises UnableToReadCursorError.
+    `spans` bounds what may be seen (None: all of it). Pages go by the order of commit, so that a transaction
+    that comes meanwhile shifts nothing. Raises UnableToReadCursorError.
     """
     limit = min(max(limit, 1), MAX_ITEMS)
     query = (

@@ -97,7 +97,7 @@ def add_user(
     now: datetime,
     demo: bool = False,
 ) -> int:
-    """Add a user and return its id. `now` is real time. Raises UnableToAddUserError for a taken or unusable name."""
+    """Add a user and return its id; `now` is real time. Raises UnableToAddUserError for an unusable name."""
     if (
         not 0 < len(username) <= MAX_USERNAME_LENGTH
         or not username.isprintable()
@@ -238,7 +238,7 @@ def revoke_token(connection: Connection, *, token_id: str, now: datetime) -> Non
 
 
 def token_user(connection: Connection, *, secret: str, now: datetime) -> User | None:
-    """Return who a bearer token stands for, or None where it is unknown, expired, revoked or its user disabled."""
+    """Return who a bearer token stands for, or None where it is worth nothing (any more)."""
     row = connection.execute(
         _active_users()
         .join(tokens, tokens.c.user_id == users.c.user_id)

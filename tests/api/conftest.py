@@ -1,8 +1,8 @@
 """A small campus in the books, users of every role, and clients that act as them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,9 +11,7 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import ApiContext, ApiSettings
-from api.counter import Counter, Posted, RechargeOrder
-from api.json_response import dump
-from api.problems import Problem, Refusal
+from api.journal_counter import journal_counter
 from dormpower.books import users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
@@ -22,12 +20,14 @@ from dormpower.books.sites import sync_site
 from dormpower.books.tables import meter_points
 from dormpower.clock import ManualClock
 from dormpower.domain.site import Circuit, CircuitKind, Line, Module, Room, Site, Transport
+from dormpower.domain.tariff import Price
 from dormpower.readings.port import MAX_ITEMS, Reading
 
 NOW = datetime(2026, 5, 20, 4, 0, tzinfo=UTC)  # noon in Shanghai
 ZONE = ZoneInfo("Asia/Shanghai")
 LONG_AGO = NOW - timedelta(days=400)
 PASSWORD = "correct horse battery"
+PRICES = (Price(from_on=date(2025, 1, 1), kind="all", price_millifen_per_kwh=56_530),)
 OWN, OTHER = "south-01-101", "south-01-102"
 ROLES = ("student", "finance", "maintenance", "admin")
 
@@ -183,7 +183,7 @@ def make_campus(
             zone=ZONE,
             low_wh=20_000,
             critical_wh=5_000,
-            counter=counter_of(books),
+            counter=journal_counter(books=books, prices=PRICES, zone=ZONE),
             settings=settings or ApiSettings(event_poll_s=0.02),
         )
         client = TestClient(create_app(context))
@@ -202,36 +202,6 @@ def make_campus(
     yield make
     for client in clients:
         client.__exit__(None, None, None)
-
-
-def counter_of(books: Books) -> Counter:
-    """The counter's port over a dictionary: one answer for one key."""
-    kept: dict[str, tuple[RechargeOrder, bytes]] = {}
-
-    def post(order: RechargeOrder) -> Posted:
-        content = replace(order, now=NOW)
-        if order.idempotency_key in kept:
-            former, answer = kept[order.idempotency_key]
-            if former != content:
-                raise Refusal(Problem.KEY_REUSED, "The key was used for another recharge.")
-            return Posted(answer=answer, repeated=True)
-        answer = dump(
-            {
-                "transaction_id": f"txn_{len(kept)}",
-                "kind": "recharge",
-                "recharged_at": order.now,
-                "amount_fen": order.amount_fen,
-                "price_yuan_per_kwh": "0.5653",
-                "energy_wh": order.amount_fen,
-                "balance_after_wh": order.amount_fen,
-                "channel": order.channel,
-                "circuit_id": order.circuit_id,
-            }
-        )
-        kept[order.idempotency_key] = (content, answer)
-        return Posted(answer=answer, repeated=False)
-
-    return post
 
 
 @pytest.fixture

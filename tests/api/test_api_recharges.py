@@ -40,11 +40,23 @@ def keep(campus, *, number, kind="recharge", hours=0, circuit_id=CIRCUIT):
         )
 
 
-def test_a_recharge_is_answered_once_and_then_with_the_same_bytes(sqlite_campus):
-    first, again = post(sqlite_campus), post(sqlite_campus)
+def test_a_recharge_is_posted_once_and_answered_with_the_same_bytes(campus):
+    first = post(campus)
+    campus.clock.advance(3600)
+    again = post(campus)
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.content == again.content
-    assert first.json()["circuit_id"] == CIRCUIT
+    answer = first.json()
+    assert answer["circuit_id"] == CIRCUIT
+    assert answer["energy_wh"] == answer["balance_after_wh"] == 88_448
+    assert answer["price_yuan_per_kwh"] == "0.5653"
+    items = campus.ask("student", "GET", PATH).json()["items"]
+    assert items == [
+        {name: value for name, value in answer.items() if name != "circuit_id"}
+        | {"recharged_at": items[0]["recharged_at"]}
+    ]
+    circuit = campus.ask("student", "GET", "/rooms/south-01-101").json()["circuits"][1]
+    assert (circuit["balance_wh"], circuit["level"]) == (88_448, "ok")
 
 
 def test_a_key_with_other_content_is_a_conflict(sqlite_campus):
