@@ -1,6 +1,7 @@
 """The composition root of the API process: from a site file to a listening server."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config", type=Path, default=None)
     wanted = parser.parse_args(arguments)
     _log_to_stderr()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again after it has stopped; being asked to stop is no failure.
+        signal.signal(number, lambda *_arguments: None)
     try:
         run(load(wanted.config))
     except (
