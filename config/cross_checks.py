@@ -76,9 +76,11 @@ def _check_feeders(file: SiteFile, findings: Findings) -> None:
     for index, feeder in enumerate(file.feeders):
         place = f"feeders[{index}]"
         if feeder.meter and feeder.meter.module not in modules:
-            findings.refuse(
+            # No fault: the feeder's demand is summed from its circuits, as when its meter is silent.
+            near = did_you_mean(feeder.meter.module, [*modules])
+            findings.warn(
                 f"{place}.meter.module",
-                f"unknown module {feeder.meter.module!r}{did_you_mean(feeder.meter.module, [*modules])}",
+                f"no module {feeder.meter.module!r} is described{near}: demand is summed from the circuits",
             )
         seen = [feeder.id]
         above = feeder.parent
