@@ -24,6 +24,7 @@ from config.settings import Settings, UnableToLoadSiteError, load
 from dormpower.books import audit_log, counters, events, migration, settlement, shadow
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
+from dormpower.domain.days import CampusDays
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
 from gateway.composition import (
@@ -62,6 +63,7 @@ KEEP_EVENTS = timedelta(days=1)
 
 SETTLE_EVERY_S = 5.0
 SEAL_EVERY_S = 1.0
+EXPORT_HEAD_EVERY_S = 10.0
 AGE_OUT_EVERY_S = 600.0
 
 
@@ -145,6 +147,7 @@ class Gateway:
         return [
             Job(name="settle", every_s=SETTLE_EVERY_S, run=self._settle),
             Job(name="seal", every_s=SEAL_EVERY_S, run=self._seal),
+            Job(name="audit_head", every_s=EXPORT_HEAD_EVERY_S, run=self._export_head),
             Job(name="age_out", every_s=AGE_OUT_EVERY_S, run=self._age_out),
         ]
 
@@ -154,6 +157,15 @@ class Gateway:
     def _seal(self) -> None:
         with self.books.write() as connection:
             audit_log.seal(connection)
+
+    def _export_head(self) -> None:
+        now = self.clock.now()
+        audit_log.export_head(
+            self.books,
+            path=self.settings.folder / audit_log.HEADS_FILE,
+            on=CampusDays(self.settings.zone).day_of(now),
+            now=now,
+        )
 
     def _age_out(self) -> None:
         with self.books.write() as connection:
