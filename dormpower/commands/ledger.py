@@ -2,20 +2,14 @@
 
 import json
 from dataclasses import asdict
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 import typer
+from rich.console import Console
 
 from config.settings import load
 from dormpower.books import migration
 from dormpower.books.database import Books, open_books
 from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, site_books
-
-
-class UnableToUseLedgerError(Exception):
-    """A part of the ledger is missing from this installation."""
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -37,7 +31,7 @@ def settle(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     settings = load(config)
     now, _ = campus_now(settings)
     with site_books(settings) as books:
-        report = settlement.settle(books, journal=_part("journal"), now=now, zone=settings.zone)
+        report = settlement.settle(books, now=now, zone=settings.zone)
     if as_json:
         typer.echo(json.dumps(asdict(report), default=str))
     else:
@@ -48,7 +42,7 @@ def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Prove the books; exit 1 with what fails."""
     settings = load(config)
     with site_books(settings) as books:
-        broken = broken_rules(books)
+        broken = broken_rules(books, console=Console(stderr=True))
     if as_json:
         typer.echo(json.dumps({"holds": not broken, "broken": broken}, ensure_ascii=False))
     else:
@@ -59,14 +53,11 @@ def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def broken_rules(books: Books) -> list[str]:
-    """Return a sentence for each rule that the books break; none where they prove."""
-    return [str(one) for one in _part("proof").prove(books)]
+def broken_rules(books: Books, *, console: Console | None = None) -> list[str]:
+    """Return a sentence for each rule that the books break; none where they prove. Progress on `console`."""
+    from dormpower.books import proof  # noqa: PLC0415 - most commands do without it
 
-
-def _part(name: str) -> Any:
-    """Import a module of the ledger when it is asked for: most commands do without it."""
-    module = f"dormpower.books.{name}"
-    if find_spec(module) is None:
-        raise UnableToUseLedgerError(f"{module} is not installed; install dormpower again")
-    return import_module(module)
+    if console is None:
+        return [str(one) for one in proof.prove(books)]
+    with console.status("proving the books") as status:
+        return [str(one) for one in proof.prove(books, progress=lambda rule: status.update(f"proving: {rule}"))]
