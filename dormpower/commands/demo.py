@@ -25,6 +25,7 @@ from dormpower.books.sites import sync_site
 from dormpower.books.tables import circuits, control_points
 from dormpower.clock import CLOCK_FILE, MAX_SPEED, CampusClock, load_clock, start_clock
 from dormpower.commands.demo_books import PASSWORD, fill_demo_books
+from dormpower.commands.demo_payers import Payers
 from dormpower.commands.processes import process_arguments
 from dormpower.commands.supervisor import Child, Supervisor
 from dormpower.domain.holds import SupplyState
@@ -139,6 +140,7 @@ class LiveSummary:
     console: Console
     _live: Live | None = None
     _ready: bool = False
+    _payers: Payers | None = None
     _looked_s: float = 0.0
     _printed_s: float = 0.0
     _taken: list[tuple[float, float]] = field(default_factory=list)
@@ -162,12 +164,14 @@ class LiveSummary:
             self._ready = self._answers()
             if self._ready:
                 self._announce()
+                self._payers = Payers(books=self.books, clock=self.clock, address=self._address)
         if now_s - self._looked_s < _NOTE_EVERY_S:
             return
         self._looked_s = now_s
         _write_atomically(self.settings.folder / SEEN_FILE, self.clock.now().isoformat())
-        if not self._ready:
+        if self._payers is None:
             return
+        self._payers.step()
         line = self._line(now_s)
         if self._live is not None:
             self._live.update(line)

@@ -1,0 +1,98 @@
+"""Residents of the demo who pay: a circuit that has been dark for some campus hours is recharged over HTTP.
+
+They use the API like any other machine, with a token of the demo's finance user, so that rooms come back the
+way they do in life. The room of the demo's student is left to whoever looks at the demo.
+"""
+
+import json
+import random
+import urllib.error
+import urllib.request
+from datetime import timedelta
+
+import sqlalchemy as sa
+import structlog
+
+from dormpower.books.database import Books
+from dormpower.books.tables import circuits, holds, residencies
+from dormpower.books.users import find_user, issue_token
+from dormpower.clock import CampusClock
+from dormpower.domain.holds import Reason
+
+_log = structlog.get_logger()
+
+_SHORTEST_WAIT_H = 18
+_LONGEST_WAIT_H = 60
+_AT_ONCE = 3
+_AMOUNTS_FEN = (500, 1000, 2000, 3000)
+
+
+class Payers:
+    """Recharges what has been dark for long enough; `step` is called about once a second."""
+
+    def __init__(self, *, books: Books, clock: CampusClock, address: str) -> None:
+        self._books = books
+        self._clock = clock
+        self._address = address
+        with books.write() as connection:
+            finance = find_user(connection, username="finance")
+            real_now = clock.real_now()
+            self._token = issue_token(connection, user_id=finance.user_id, days=1, now=real_now).secret
+        self._failed = False
+
+    def step(self) -> None:
+        """Pay for at most a few circuits; a failure is logged once and tried again at the next step."""
+        for hold_id, circuit_id in self._due():
+            try:
+                self._pay(hold_id, circuit_id)
+            except (OSError, urllib.error.HTTPError) as fault:
+                if not self._failed:
+                    _log.warning("demo.payment_failed", fault=str(fault))
+                self._failed = True
+                return
+            self._failed = False
+
+    def _due(self) -> list[tuple[str, str]]:
+        now = self._clock.now()
+        students = sa.select(residencies.c.room_id)
+        query = (
+            sa.select(holds.c.hold_id, holds.c.circuit_id, holds.c.placed_at)
+            .join(circuits, circuits.c.circuit_id == holds.c.circuit_id)
+            .where(
+                holds.c.reason == Reason.ARREARS.value,
+                holds.c.released_at.is_(None),
+                holds.c.shadow.is_(False),
+                holds.c.placed_at < now - timedelta(hours=_SHORTEST_WAIT_H),
+                circuits.c.room_id.not_in(students),
+            )
+            .order_by(holds.c.placed_at)
+        )
+        with self._books.read() as connection:
+            rows = connection.execute(query).all()
+        due = [
+            (row.hold_id, row.circuit_id)
+            for row in rows
+            if row.placed_at + timedelta(hours=_patience_h(row.hold_id)) <= now
+        ]
+        return due[:_AT_ONCE]
+
+    def _pay(self, hold_id: str, circuit_id: str) -> None:
+        draw = random.Random(hold_id)  # noqa: S311 - a simulation, not a secret
+        body = {"amount_fen": draw.choice(_AMOUNTS_FEN), "channel": "campus_card", "note": "demo"}
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            f"{self._address}/api/v1/circuits/{circuit_id}/recharges",
+            data=json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json",
+                # One payment for one cut, however often it has to be tried.
+                "Idempotency-Key": f"demo-{hold_id}",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=2):  # noqa: S310 - loopback
+            pass
+
+
+def _patience_h(hold_id: str) -> float:
+    """Return how many campus hours a resident lets pass: the same for the same cut."""
+    return random.Random(f"{hold_id}/patience").uniform(_SHORTEST_WAIT_H, _LONGEST_WAIT_H)  # noqa: S311
