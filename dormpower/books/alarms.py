@@ -39,6 +39,8 @@ class Alarm:
     cleared_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
+    shelved_until_at: datetime | None
+    shelved_by: str | None
     detail: dict[str, Any]
 
 

@@ -312,6 +312,8 @@ lots = Table(
     Column("account_id", ForeignKey("accounts.account_id"), nullable=False, index=True),
     Column("transaction_id", ForeignKey("transactions.transaction_id"), nullable=False, index=True),
     Column("origin", String, nullable=False),  # paid|granted
+    # The recharge whose money this is, also after a transfer: its refunds never exceed it (invariant 9).
+    Column("payment_id", ForeignKey("transactions.transaction_id"), index=True),
     Column("issued_at", Instant, nullable=False),
     Column("energy_wh", Amount, nullable=False),
     Column("cost_fen", Amount, nullable=False),
@@ -323,14 +325,15 @@ lots = Table(
     sa.CheckConstraint("remaining_fen BETWEEN 0 AND cost_fen", name="remaining_fen"),
 )
 
-# Every change of a lot after its issue; issued = used + remaining + refunded + expired (invariant 12).
+# Every change of a lot after its issue: issued = used + remaining + refunded + expired + transferred
+# (invariant 12; what was transferred is issued once more, in the other account).
 lot_moves = Table(
     "lot_moves",
     metadata,
     Column("lot_move_id", SerialId, primary_key=True, autoincrement=True),
     Column("lot_id", ForeignKey("lots.lot_id"), nullable=False, index=True),
     Column("transaction_id", ForeignKey("transactions.transaction_id"), nullable=False, index=True),
-    Column("cause", String, nullable=False),  # used|refunded|expired; negative when given back
+    Column("cause", String, nullable=False),  # used|refunded|expired|transferred; negative when given back
     Column("energy_wh", Amount, nullable=False),
     Column("cost_fen", Amount, nullable=False),
 )
@@ -467,6 +470,8 @@ alarms = Table(
     Column("cleared_at", Instant),
     Column("acknowledged_at", Instant),
     Column("acknowledged_by", String),
+    Column("shelved_until_at", Instant),  # put aside until then; the condition is watched all the same
+    Column("shelved_by", String),
     Column("detail", Json, nullable=False),
     sa.Index(
         "uq_alarms_active",
@@ -478,6 +483,99 @@ alarms = Table(
         postgresql_where=sa.text("cleared_at IS NULL"),
     ),
     Index("ix_alarms_raised_at", "raised_at"),
+)
+
+# Who did what with an alarm, and when.
+alarm_steps = Table(
+    "alarm_steps",
+    metadata,
+    Column("alarm_step_id", SerialId, primary_key=True, autoincrement=True),
+    Column("alarm_id", ForeignKey("alarms.alarm_id"), nullable=False, index=True),
+    Column("step", String, nullable=False),  # raised|cleared|acknowledged|shelved|unshelved
+    Column("stepped_at", Instant, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("detail", Json, nullable=False),
+)
+
+# --- policies (books.policies, books.permits, books.reviews, books.silences) ----------------------------------
+
+# Each rule as it was configured last, and since when: a rule that changed is on probation (invariant 24).
+policy_versions = Table(
+    "policy_versions",
+    metadata,
+    Column("rule", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("described", Json, nullable=False),
+)
+
+# What a rule has to know of a circuit across a restart of the gateway.
+rule_memories = Table(
+    "rule_memories",
+    metadata,
+    Column("circuit_id", ForeignKey("circuits.circuit_id"), primary_key=True),
+    Column("rule", String, primary_key=True),
+    Column("memory", Json, nullable=False),
+)
+
+# An appliance that a room may use although it looks prohibited, for a span of time [from_at, to_at).
+permits = Table(
+    "permits",
+    metadata,
+    Column("permit_id", String, primary_key=True),
+    Column("room_id", ForeignKey("rooms.room_id"), nullable=False, index=True),
+    Column("appliance", String, nullable=False),
+    Column("from_w", Integer, nullable=False),
+    Column("to_w", Integer, nullable=False),
+    Column("from_at", Instant, nullable=False),
+    Column("to_at", Instant, nullable=False),
+    Column("granted_by", String, nullable=False),
+    Column("granted_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Column("revoked_by", String),
+)
+
+# What a person found of a decision: right, or a false trip. One for each hold or alarm; the newest counts.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("subject_kind", String, primary_key=True),  # hold|alarm
+    Column("subject_id", String, primary_key=True),
+    Column("circuit_id", ForeignKey("circuits.circuit_id"), nullable=False, index=True),
+    Column("verdict", String, nullable=False),  # right|false
+    Column("note", String, nullable=False),
+    Column("reviewed_by", String, nullable=False),
+    Column("reviewed_at", Instant, nullable=False),
+)
+
+# "Was this right?", asked by a resident of a hold or an alarm, and what was answered.
+disputes = Table(
+    "disputes",
+    metadata,
+    Column("dispute_id", String, primary_key=True),
+    Column("subject_kind", String, nullable=False),  # hold|alarm
+    Column("subject_id", String, nullable=False),
+    Column("circuit_id", ForeignKey("circuits.circuit_id"), nullable=False, index=True),
+    Column("question", String, nullable=False),
+    Column("asked_by", String, nullable=False),
+    Column("asked_at", Instant, nullable=False),
+    Column("verdict", String),  # right|false, once answered
+    Column("answer", String),
+    Column("answered_by", String),
+    Column("answered_at", Instant),
+    UniqueConstraint("subject_kind", "subject_id", "asked_by"),
+)
+
+# When a module or a line was silent: what shows one that falls silent each night.
+silences = Table(
+    "silences",
+    metadata,
+    Column("silence_id", SerialId, primary_key=True, autoincrement=True),
+    Column("subject_kind", String, nullable=False),  # module|line
+    Column("subject_id", String, nullable=False),
+    Column("from_at", Instant, nullable=False),
+    Column("to_at", Instant),
+    Index("ix_silences_subject_id_from_at", "subject_kind", "subject_id", "from_at"),
 )
 
 # Warnings and other messages to residents, queued in the transaction that causes them; one row a channel.

@@ -33,6 +33,8 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.Column("cleared_at", sa.BigInteger(), nullable=True),
         sa.Column("acknowledged_at", sa.BigInteger(), nullable=True),
         sa.Column("acknowledged_by", sa.String(), nullable=True),
+        sa.Column("shelved_until_at", sa.BigInteger(), nullable=True),
+        sa.Column("shelved_by", sa.String(), nullable=True),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("alarm_id", name=op.f("pk_alarms")),
     )
@@ -108,6 +110,14 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("module_id", name=op.f("pk_modules")),
     )
     op.create_table(
+        "policy_versions",
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("described", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("rule", name=op.f("pk_policy_versions")),
+    )
+    op.create_table(
         "process_counters",
         sa.Column("process", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -130,6 +140,23 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
     )
     op.create_index("ix_rooms_campus_building_floor", "rooms", ["campus", "building", "floor"], unique=False)
     op.create_table(
+        "silences",
+        sa.Column(
+            "silence_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("subject_kind", sa.String(), nullable=False),
+        sa.Column("subject_id", sa.String(), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("to_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("silence_id", name=op.f("pk_silences")),
+    )
+    op.create_index(
+        "ix_silences_subject_id_from_at", "silences", ["subject_kind", "subject_id", "from_at"], unique=False
+    )
+    op.create_table(
         "users",
         sa.Column(
             "user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -143,6 +170,23 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_users")),
         sa.UniqueConstraint("username", name=op.f("uq_users_username")),
     )
+    op.create_table(
+        "alarm_steps",
+        sa.Column(
+            "alarm_step_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("alarm_id", sa.String(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("stepped_at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["alarm_id"], ["alarms.alarm_id"], name=op.f("fk_alarm_steps_alarm_id")),
+        sa.PrimaryKeyConstraint("alarm_step_id", name=op.f("pk_alarm_steps")),
+    )
+    op.create_index(op.f("ix_alarm_steps_alarm_id"), "alarm_steps", ["alarm_id"], unique=False)
     op.create_table(
         "audit_seals",
         sa.Column(
@@ -167,6 +211,23 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.UniqueConstraint("room_id", "kind", name=op.f("uq_circuits_room_id_kind")),
     )
     op.create_index(op.f("ix_circuits_room_id"), "circuits", ["room_id"], unique=False)
+    op.create_table(
+        "permits",
+        sa.Column("permit_id", sa.String(), nullable=False),
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("appliance", sa.String(), nullable=False),
+        sa.Column("from_w", sa.Integer(), nullable=False),
+        sa.Column("to_w", sa.Integer(), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("to_at", sa.BigInteger(), nullable=False),
+        sa.Column("granted_by", sa.String(), nullable=False),
+        sa.Column("granted_at", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_by", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["room_id"], ["rooms.room_id"], name=op.f("fk_permits_room_id")),
+        sa.PrimaryKeyConstraint("permit_id", name=op.f("pk_permits")),
+    )
+    op.create_index(op.f("ix_permits_room_id"), "permits", ["room_id"], unique=False)
     op.create_table(
         "residencies",
         sa.Column(
@@ -325,6 +386,26 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "disputes",
+        sa.Column("dispute_id", sa.String(), nullable=False),
+        sa.Column("subject_kind", sa.String(), nullable=False),
+        sa.Column("subject_id", sa.String(), nullable=False),
+        sa.Column("circuit_id", sa.String(), nullable=False),
+        sa.Column("question", sa.String(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=True),
+        sa.Column("answer", sa.String(), nullable=True),
+        sa.Column("answered_by", sa.String(), nullable=True),
+        sa.Column("answered_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_disputes_circuit_id")),
+        sa.PrimaryKeyConstraint("dispute_id", name=op.f("pk_disputes")),
+        sa.UniqueConstraint(
+            "subject_kind", "subject_id", "asked_by", name=op.f("uq_disputes_subject_kind_subject_id_asked_by")
+        ),
+    )
+    op.create_index(op.f("ix_disputes_circuit_id"), "disputes", ["circuit_id"], unique=False)
+    op.create_table(
         "holds",
         sa.Column("hold_id", sa.String(), nullable=False),
         sa.Column("circuit_id", sa.String(), nullable=False),
@@ -405,6 +486,29 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
             ["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_pending_cuts_circuit_id")
         ),
         sa.PrimaryKeyConstraint("circuit_id", "reason", name=op.f("pk_pending_cuts")),
+    )
+    op.create_table(
+        "reviews",
+        sa.Column("subject_kind", sa.String(), nullable=False),
+        sa.Column("subject_id", sa.String(), nullable=False),
+        sa.Column("circuit_id", sa.String(), nullable=False),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("reviewed_by", sa.String(), nullable=False),
+        sa.Column("reviewed_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_reviews_circuit_id")),
+        sa.PrimaryKeyConstraint("subject_kind", "subject_id", name=op.f("pk_reviews")),
+    )
+    op.create_index(op.f("ix_reviews_circuit_id"), "reviews", ["circuit_id"], unique=False)
+    op.create_table(
+        "rule_memories",
+        sa.Column("circuit_id", sa.String(), nullable=False),
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("memory", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_rule_memories_circuit_id")
+        ),
+        sa.PrimaryKeyConstraint("circuit_id", "rule", name=op.f("pk_rule_memories")),
     )
     op.create_table(
         "settled_days",
@@ -518,6 +622,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("transaction_id", sa.String(), nullable=False),
         sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("payment_id", sa.String(), nullable=True),
         sa.Column("issued_at", sa.BigInteger(), nullable=False),
         sa.Column("energy_wh", sa.BigInteger(), nullable=False),
         sa.Column("cost_fen", sa.BigInteger(), nullable=False),
@@ -529,11 +634,15 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.CheckConstraint("remaining_wh BETWEEN 0 AND energy_wh", name=op.f("ck_lots_remaining_wh")),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.account_id"], name=op.f("fk_lots_account_id")),
         sa.ForeignKeyConstraint(
+            ["payment_id"], ["transactions.transaction_id"], name=op.f("fk_lots_payment_id")
+        ),
+        sa.ForeignKeyConstraint(
             ["transaction_id"], ["transactions.transaction_id"], name=op.f("fk_lots_transaction_id")
         ),
         sa.PrimaryKeyConstraint("lot_id", name=op.f("pk_lots")),
     )
     op.create_index(op.f("ix_lots_account_id"), "lots", ["account_id"], unique=False)
+    op.create_index(op.f("ix_lots_payment_id"), "lots", ["payment_id"], unique=False)
     op.create_index(op.f("ix_lots_transaction_id"), "lots", ["transaction_id"], unique=False)
     op.create_table(
         "meter_points",
