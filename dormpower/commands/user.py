@@ -26,12 +26,17 @@ def add(
     name: Annotated[str, typer.Argument(help="User name, as typed to sign in.")],
     role: Annotated[users.Role, typer.Option(help="What the user may do.")],
     room: Annotated[
-        list[str] | None, typer.Option(help="A room where a student lives from now on; may be repeated.")
+        list[str] | None,
+        typer.Option(help="A room where a student lives from now on; more may follow, or repeat the option."),
     ] = None,
+    more_rooms: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     config: ConfigOption = None,
 ) -> None:
     """Add a user. The password is the first line of standard input."""
-    if room and role is not users.Role.STUDENT:
+    if more_rooms and not room:
+        raise UnableToUseUserOptionsError(f"user add: expected one NAME, got also {' '.join(more_rooms)}")
+    rooms = [*(room or []), *(more_rooms or [])]
+    if rooms and role is not users.Role.STUDENT:
         raise UnableToUseUserOptionsError(f"--room: only a student lives in a room, got the role {role.value}")
     settings = load(config)
     password_hash = hash_password(_read_password())
@@ -44,7 +49,7 @@ def add(
             password_hash=password_hash,
             now=clock.real_now(),
         )
-        for room_id in room or []:
+        for room_id in rooms:
             residencies.begin_residency(connection, user_id=user_id, room_id=room_id, from_at=clock.now())
         audit_log.write(
             connection,
@@ -52,7 +57,7 @@ def add(
             action="user.added",
             subject_kind="user",
             subject_id=name,
-            detail={"role": role.value, "rooms": list(room or [])},
+            detail={"role": role.value, "rooms": rooms},
             now=clock.now(),
         )
     typer.echo(f"added {name} ({role.value})", err=True)
