@@ -12,6 +12,7 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from dormpower.books import accounts
 from dormpower.books import holds as books_holds
 from dormpower.books.days import day_energies
 from dormpower.books.tables import (
@@ -19,7 +20,6 @@ from dormpower.books.tables import (
     circuits,
     control_points,
     holds,
-    ledger_accounts,
     meter_points,
     settled_days,
 )
@@ -61,7 +61,7 @@ class Present:
 class CircuitView:
     """A circuit at one moment. `state` is the wanted cause, `relay` the reported fact (None: unknown).
 
-    `balance_wh` is what is available: posted − (metered − settled) over the account's circuits.
+    `balance_wh` is what is available (`books.accounts`).
     """
 
     circuit_id: str
@@ -84,7 +84,7 @@ class CircuitView:
 def of_rooms(
     connection: Connection, *, room_ids: Sequence[str], present: Present
 ) -> dict[str, list[CircuitView]]:
-    """Return the circuits of rooms, lighting first, in five queries."""
+    """Return the circuits of rooms, lighting first, in six queries."""
     views: dict[str, list[CircuitView]] = {room_id: [] for room_id in room_ids}
     for view in _read(connection, circuits.c.room_id.in_(list(room_ids)), present):
         views[view.room_id].append(view)
@@ -94,7 +94,7 @@ def of_rooms(
 def of_circuits(
     connection: Connection, *, circuit_ids: Sequence[str], present: Present
 ) -> dict[str, CircuitView]:
-    """Return circuits by id, in five queries; an unknown id is left out."""
+    """Return circuits by id, in six queries; an unknown id is left out."""
     found = _read(connection, circuits.c.circuit_id.in_(list(circuit_ids)), present)
     return {view.circuit_id: view for view in found}
 
@@ -145,11 +145,7 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
     ).all()
     ids = [row.circuit_id for row in rows]
     standing = books_holds.standing(connection, ids)
-    balances = available_wh(
-        connection,
-        account_ids=sorted({row.account_id for row in rows if row.account_id}),
-        today=present.today,
-    )
+    balances = accounts.availables_wh(connection, sorted({row.account_id for row in rows if row.account_id}))
     recent = _recent_days(connection, ids, present.today)
     for row in rows:
         own = tuple(hold for hold in standing.get(row.circuit_id, ()) if not hold.shadow)
@@ -178,27 +174,6 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
                 available_wh=balance_wh, recent_days_wh=recent.get(row.circuit_id, [])
             ),
         )
-
-
-def available_wh(connection: Connection, *, account_ids: Sequence[str], today: date) -> dict[str, int]:
-    """Return what is left of accounts: posted − (metered − settled) over the circuits linked today."""
-    open_wh = sa.func.coalesce(sa.func.sum(meter_points.c.metered_wh - meter_points.c.settled_wh), 0)
-    unsettled = {
-        row.account_id: int(row.open_wh)
-        for row in connection.execute(
-            sa.select(account_links.c.account_id, open_wh.label("open_wh"))
-            .join(meter_points, meter_points.c.circuit_id == account_links.c.circuit_id)
-            .where(account_links.c.account_id.in_(list(account_ids)), _linked(today))
-            .group_by(account_links.c.account_id)
-        )
-    }
-    posted = connection.execute(
-        sa.select(ledger_accounts.c.ledger_account_id, ledger_accounts.c.balance).where(
-            ledger_accounts.c.ledger_account_id.in_([_ledger_id(one) for one in account_ids])
-        )
-    )
-    by_ledger_id = {row.ledger_account_id: int(row.balance) for row in posted}
-    return {one: by_ledger_id.get(_ledger_id(one), 0) - unsettled.get(one, 0) for one in account_ids}
 
 
 def _recent_days(
@@ -232,7 +207,3 @@ def _linked(today: date) -> sa.ColumnElement[bool]:
         account_links.c.from_on <= today,
         sa.or_(account_links.c.to_on.is_(None), account_links.c.to_on > today),
     )
-
-
-def _ledger_id(account_id: str) -> str:
-    return f"wh:account:{account_id}"

@@ -29,6 +29,7 @@ FIXED_COLUMNS: Mapping[str, Sequence[str]] = {
         "account_id",
         "transaction_id",
         "origin",
+        "payment_id",
         "issued_at",
         "energy_wh",
         "cost_fen",
