@@ -35,11 +35,27 @@ class LetGo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latch:
+    """Take the time off the rule's own hold: from now on only maintenance ends it (invariant 21)."""
+
+    reason: Reason
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
     """Nothing to do yet, and why; `until_at` (campus time) where that is known."""
 
     why: str
     until_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAgain:
+    """Look at the circuit again at an instant (campus time): a boundary of a schedule."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,220 @@
+"""Schedules: curfews, planned outages and night limits.
+
+Theory of operation. A *curfew* is a rule of clock hours for a kind of circuit somewhere on the site; a *planned
+outage* is a dated span for a part of the site, made by a person and announced ahead. Both are spans of time, so
+both become one hold `curfew` with the end of the joined span as its release: where a planned outage reaches
+into a curfew, the circuit stays off until the later end and people are told that one. A curfew may run in
+shadow while outages are in force; then the two holds stand apart.
+
+A curfew spares rooms on the keep-supply list; a planned outage is work on the installation and spares nobody.
+A *night limit* moves no relay: `limit_at` hands the overload rule a number.
+
+What is wanted is a function of the instant alone. A gateway that starts at a boundary, or an hour after one,
+therefore decides the same as one that ran all the time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+from dormpower.domain.calendars import WEEKDAYS_ONLY, DayKinds, Hours, TimeSpan, merge, next_change_at, span_at
+from dormpower.domain.days import ONE_DAY
+from dormpower.domain.holds import Enforcement, Hold, Reason
+from dormpower.domain.policy import LetGo, LookAgain, Place
+
+RULE = "rule:curfew"
+
+# How many days ahead spans are joined. A curfew without an end in sight is looked at again by then.
+HORIZON_DAYS = 8
+_FURTHEST_DAYS = HORIZON_DAYS - 2
+
+OUTAGE_CAUSE = "outage:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """Where one circuit is."""
+
+    campus: str
+    building: str
+    floor: str
+    room_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A part of the site; None leaves a part open, so that the empty scope is the whole site."""
+
+    campus: str | None = None
+    building: str | None = None
+    floor: str | None = None
+    room_id: str | None = None
+    kind: str | None = None
+
+    def holds(self, spot: Spot) -> bool:
+        """Whether a circuit lies in it."""
+        return all(
+            mine is None or mine == yours
+            for mine, yours in (
+                (self.campus, spot.campus),
+                (self.building, spot.building),
+                (self.floor, spot.floor),
+                (self.room_id, spot.room_id),
+                (self.kind, spot.kind),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurfewRule:
+    """Off in these hours; `name` says which rule it is, where it is explained."""
+
+    name: str
+    hours: Hours
+    scope: Scope = Scope()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightLimit:
+    """At most this power in these hours, instead of off."""
+
+    name: str
+    hours: Hours
+    limit_w: int
+    scope: Scope = Scope()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurfewPolicy:
+    """The site's curfews and night limits, each with its mode, and the calendar that they go by."""
+
+    zone: tzinfo
+    days: DayKinds = WEEKDAYS_ONLY
+    curfews: tuple[CurfewRule, ...] = ()
+    mode: Enforcement = Enforcement.SHADOW
+    night_limits: tuple[NightLimit, ...] = ()
+    night_mode: Enforcement = Enforcement.SHADOW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """A planned outage: a part of the site is off in [from_at, to_at)."""
+
+    outage_id: str
+    scope: Scope
+    from_at: datetime
+    to_at: datetime
+    note: str = ""
+
+    @property
+    def span(self) -> TimeSpan:
+        """Its time, with itself as the cause."""
+        return TimeSpan(from_at=self.from_at, to_at=self.to_at, causes=(f"{OUTAGE_CAUSE}{self.outage_id}",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentLimit:
+    """The night limit in force now, and until when it is."""
+
+    limit_w: int
+    until_at: datetime
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFacts:
+    """What the schedule looks at for one circuit: merged spans around now, and the own standing holds.
+
+    `shadow_only`: restored books that nobody has confirmed; nothing opens a relay.
+    """
+
+    curfews: Sequence[TimeSpan]
+    outages: Sequence[TimeSpan]
+    holds: Sequence[Hold]
+    keep_supply: bool = False
+    shadow_only: bool = False
+
+
+def spans_of(
+    hours: Iterable[tuple[str, Hours]], *, days: DayKinds, zone: tzinfo, now: datetime
+) -> tuple[TimeSpan, ...]:
+    """Return the merged spans of named hours from yesterday's on, up to the horizon."""
+    today = now.astimezone(zone).date()
+    found = []
+    for name, rule in hours:
+        for offset in range(-1, HORIZON_DAYS):
+            on = today + offset * ONE_DAY
+            if rule.begin_on(on, days):
+                span = rule.span_on(on, zone)
+                found.append(TimeSpan(from_at=span.from_at, to_at=span.to_at, causes=(name,)))
+    return merge(found)
+
+
+def curfew_spans(policy: CurfewPolicy, spot: Spot, *, now: datetime) -> tuple[TimeSpan, ...]:
+    """Return a circuit's curfews around now, whatever their mode."""
+    mine = [(rule.name, rule.hours) for rule in policy.curfews if rule.scope.holds(spot)]
+    return spans_of(mine, days=policy.days, zone=policy.zone, now=now)
+
+
+def limit_at(policy: CurfewPolicy, spot: Spot, *, now: datetime) -> CurrentLimit | None:
+    """Return the lowest night limit in force for a circuit, whatever the mode; None where there is none."""
+    found = []
+    for limit in policy.night_limits:
+        if limit.scope.holds(spot):
+            spans = spans_of([(limit.name, limit.hours)], days=policy.days, zone=policy.zone, now=now)
+            span = span_at(spans, now)
+            if span is not None:
+                found.append(CurrentLimit(limit_w=limit.limit_w, until_at=span.to_at, name=limit.name))
+    return min(found, key=lambda one: (one.limit_w, one.until_at), default=None)
+
+
+def decide(
+    facts: ScheduleFacts, *, mode: Enforcement, counts: bool = False, now: datetime
+) -> tuple[Place | LetGo | LookAgain, ...]:
+    """Return what to do with the circuit's `curfew` holds, and when to look again.
+
+    `counts` says that the breaker counts these cuts: the policy was changed less than a day ago (invariant 24);
+    planned outages are announced by a person and never count.
+    """
+    curfews = () if mode is Enforcement.OFF or facts.keep_supply else facts.curfews
+    in_shadow = facts.shadow_only or mode is Enforcement.SHADOW
+    enforced = () if facts.shadow_only else merge((*facts.outages, *(() if in_shadow else curfews)))
+    shadow = merge((*(facts.outages if facts.shadow_only else ()), *(curfews if in_shadow else ())))
+    decisions: list[Place | LetGo | LookAgain] = []
+    for spans, is_shadow in ((enforced, False), (shadow, True)):
+        standing = next(
+            (hold for hold in facts.holds if hold.placed_by == RULE and hold.shadow is is_shadow), None
+        )
+        decisions += _towards(span_at(spans, now), standing, shadow=is_shadow, counts=counts, now=now)
+    ahead = next_change_at(merge((*enforced, *shadow)), now)
+    until = now + timedelta(days=_FURTHEST_DAYS)
+    if ahead is not None or curfews:
+        decisions.append(LookAgain(at=until if ahead is None else min(ahead, until)))
+    return tuple(decisions)
+
+
+def _towards(
+    span: TimeSpan | None, standing: Hold | None, *, shadow: bool, counts: bool, now: datetime
+) -> list[Place | LetGo]:
+    if span is None:
+        return (
+            [] if standing is None else [LetGo(reason=Reason.CURFEW, shadow=shadow, evidence={"why": "over"})]
+        )
+    announced = any(cause.startswith(OUTAGE_CAUSE) for cause in span.causes)
+    # Curfews that follow each other without a gap have no end in sight: none is told.
+    endless = not announced and span.to_at - now > timedelta(days=_FURTHEST_DAYS)
+    until_at = None if endless else span.to_at
+    if standing is not None and standing.expected_release_at == until_at:
+        return []
+    place = Place(
+        reason=Reason.CURFEW,
+        shadow=shadow,
+        expected_release_at=until_at,
+        evidence={"causes": list(span.causes), "from_at": span.from_at.isoformat()},
+        counts=counts and not announced and standing is None,
+    )
+    if standing is None:
+        return [place]
+    # The schedule was changed under the hold: people are told the new end, the relay stays where it is.
+    return [LetGo(reason=Reason.CURFEW, shadow=shadow, evidence={"why": "schedule_changed"}), place]
