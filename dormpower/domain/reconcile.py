@@ -22,8 +22,9 @@ from enum import StrEnum
 
 from dormpower.domain.samples import Relay
 
-# Real seconds before the next try, by the number of failures so far; the last one repeats.
-BACK_OFF_S = (0.0, 1.0, 5.0, 30.0, 120.0)
+# Real seconds before the next try, by the number of failures so far; the last one repeats. The tries before the
+# alarm come quickly: whoever locked a circuit out learns within seconds, not minutes, that it does not open.
+BACK_OFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 120.0)
 TRIES = 5
 COMMAND_LIFE_S = 10.0
 
