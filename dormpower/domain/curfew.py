@@ -21,6 +21,7 @@ from dormpower.domain.calendars import WEEKDAYS_ONLY, DayKinds, Hours, TimeSpan,
 from dormpower.domain.days import ONE_DAY
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
+from dormpower.domain.scopes import Scope, Where
 
 RULE = "rule:curfew"
 
@@ -29,41 +30,7 @@ HORIZON_DAYS = 8
 _FURTHEST_DAYS = HORIZON_DAYS - 2
 
 OUTAGE_CAUSE = "outage:"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
-    """Where one circuit is."""
-
-    campus: str
-    building: str
-    floor: str
-    room_id: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """A part of the site; None leaves a part open, so that the empty scope is the whole site."""
-
-    campus: str | None = None
-    building: str | None = None
-    floor: str | None = None
-    room_id: str | None = None
-    kind: str | None = None
-
-    def holds(self, spot: Spot) -> bool:
-        """Whether a circuit lies in it."""
-        return all(
-            mine is None or mine == yours
-            for mine, yours in (
-                (self.campus, spot.campus),
-                (self.building, spot.building),
-                (self.floor, spot.floor),
-                (self.room_id, spot.room_id),
-                (self.kind, spot.kind),
-            )
-        )
+EVERYWHERE = Scope()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +39,7 @@ class CurfewRule:
 
     name: str
     hours: Hours
-    scope: Scope = Scope()
+    scope: Scope = EVERYWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +49,7 @@ class NightLimit:
     name: str
     hours: Hours
     limit_w: int
-    scope: Scope = Scope()
+    scope: Scope = EVERYWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,17 +118,17 @@ def spans_of(
     return merge(found)
 
 
-def curfew_spans(policy: CurfewPolicy, spot: Spot, *, now: datetime) -> tuple[TimeSpan, ...]:
+def curfew_spans(policy: CurfewPolicy, where: Where, *, now: datetime) -> tuple[TimeSpan, ...]:
     """Return a circuit's curfews around now, whatever their mode."""
-    mine = [(rule.name, rule.hours) for rule in policy.curfews if rule.scope.holds(spot)]
+    mine = [(rule.name, rule.hours) for rule in policy.curfews if rule.scope.covers(where)]
     return spans_of(mine, days=policy.days, zone=policy.zone, now=now)
 
 
-def limit_at(policy: CurfewPolicy, spot: Spot, *, now: datetime) -> CurrentLimit | None:
+def limit_at(policy: CurfewPolicy, where: Where, *, now: datetime) -> CurrentLimit | None:
     """Return the lowest night limit in force for a circuit, whatever the mode; None where there is none."""
     found = []
     for limit in policy.night_limits:
-        if limit.scope.holds(spot):
+        if limit.scope.covers(where):
             spans = spans_of([(limit.name, limit.hours)], days=policy.days, zone=policy.zone, now=now)
             span = span_at(spans, now)
             if span is not None:

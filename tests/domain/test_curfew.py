@@ -15,14 +15,13 @@ from dormpower.domain.curfew import (
     NightLimit,
     Outage,
     ScheduleFacts,
-    Scope,
-    Spot,
     curfew_spans,
     decide,
     limit_at,
 )
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
+from dormpower.domain.scopes import Scope, Where
 
 ZONE = ZoneInfo("Asia/Shanghai")
 DAYS = DayKinds(
@@ -32,8 +31,8 @@ DAYS = DayKinds(
     exams=(DateSpan(from_on=date(2026, 11, 9), to_on=date(2026, 11, 13)),),
     exceptions={date(2026, 12, 31): DayException.FREE, date(2027, 1, 1): DayException.FREE},
 )
-LIGHTING = Spot(campus="south", building="03", floor="4", room_id="south-03-412", kind="lighting")
-AC = Spot(campus="south", building="03", floor="4", room_id="south-03-412", kind="ac")
+LIGHTING = Where(campus="south", building="03", floor="4", room_id="south-03-412", kind="lighting")
+AC = Where(campus="south", building="03", floor="4", room_id="south-03-412", kind="ac")
 
 
 def hours(start, end, *days, but=()):
@@ -69,10 +68,10 @@ def local(*parts):
     return datetime(*parts, tzinfo=ZONE).astimezone(UTC)
 
 
-def look(now, *, holds=(), policy=POLICY, spot=LIGHTING, outages=(), mode=None, **more):
+def look(now, *, holds=(), policy=POLICY, where=LIGHTING, outages=(), mode=None, **more):
     return decide(
         ScheduleFacts(
-            curfews=curfew_spans(policy, spot, now=now),
+            curfews=curfew_spans(policy, where, now=now),
             outages=[outage.span for outage in outages],
             holds=holds,
             **more,
@@ -117,7 +116,7 @@ def hold(until_at, *, shadow=False, placed_by=RULE, reason=Reason.CURFEW):
 def test_lighting_is_off_in_the_hours_of_the_house_rules(at, until):
     placed = [one for one in look(at) if isinstance(one, Place)]
     assert [one.expected_release_at for one in placed] == ([] if until is None else [until])
-    assert [one for one in look(at, spot=AC) if isinstance(one, Place)] == []
+    assert [one for one in look(at, where=AC) if isinstance(one, Place)] == []
 
 
 def test_the_hold_names_its_rule_and_ends_at_its_boundary():
@@ -226,7 +225,7 @@ def test_a_curfew_without_an_end_in_sight_promises_none():
 
 
 @pytest.mark.parametrize(
-    ("at", "spot", "limit_w", "until"),
+    ("at", "where", "limit_w", "until"),
     [
         (local(2026, 11, 23, 21, 59), LIGHTING, None, None),
         (local(2026, 11, 23, 22), LIGHTING, 600, local(2026, 11, 24, 7)),
@@ -236,16 +235,16 @@ def test_a_curfew_without_an_end_in_sight_promises_none():
         (local(2026, 11, 23, 23), AC, 300, local(2026, 11, 24, 5)),
     ],
 )
-def test_the_lowest_night_limit_in_force_is_the_one_that_counts(at, spot, limit_w, until):
-    found = limit_at(POLICY, spot, now=at)
+def test_the_lowest_night_limit_in_force_is_the_one_that_counts(at, where, limit_w, until):
+    found = limit_at(POLICY, where, now=at)
     assert (found.limit_w, found.until_at) == (limit_w, until) if found else limit_w is None
 
 
 def test_a_scope_holds_what_it_names_and_the_empty_one_everything():
-    assert Scope().holds(AC)
-    assert Scope(campus="south", building="03", floor="4", room_id="south-03-412", kind="ac").holds(AC)
-    assert not Scope(kind="lighting").holds(AC)
-    assert not Scope(building="04").holds(AC)
+    assert Scope().covers(AC)
+    assert Scope(campus="south", building="03", floor="4", room_id="south-03-412", kind="ac").covers(AC)
+    assert not Scope(kind="lighting").covers(AC)
+    assert not Scope(building="04").covers(AC)
 
 
 @given(

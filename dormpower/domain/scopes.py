@@ -1,0 +1,72 @@
+"""A policy that differs from place to place: base values, and overrides for a campus, building, room or kind.
+
+An override names where it holds (what it leaves out, holds everywhere) and the values that it changes. All that
+cover a circuit are applied in the order in which they are written, so that a later one has the last word.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    PolicyT = TypeVar("PolicyT", bound=DataclassInstance)
+else:
+    PolicyT = TypeVar("PolicyT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where a circuit is, and of which kind."""
+
+    campus: str
+    building: str
+    room_id: str
+    kind: str
+    floor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What an override covers; None leaves open."""
+
+    campus: str | None = None
+    building: str | None = None
+    floor: str | None = None
+    room_id: str | None = None
+    kind: str | None = None
+
+    def covers(self, where: Where) -> bool:
+        """Whether a circuit lies within."""
+        return (
+            self.campus in (None, where.campus)
+            and self.building in (None, where.building)
+            and self.floor in (None, where.floor)
+            and self.room_id in (None, where.room_id)
+            and self.kind in (None, where.kind)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """Values, by the policy's own field names, for a part of the site."""
+
+    scope: Scope
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoped(Generic[PolicyT]):
+    """A policy's values everywhere, and where they differ."""
+
+    base: PolicyT
+    overrides: tuple[Override, ...] = ()
+
+    def at(self, where: Where) -> PolicyT:
+        """Return the policy for a circuit. Raises what the policy raises for values that don't go together."""
+        values: dict[str, Any] = {}
+        for override in self.overrides:
+            if override.scope.covers(where):
+                values.update(override.values)
+        return replace(self.base, **values) if values else self.base
