@@ -28,6 +28,10 @@ class AlarmKind(StrEnum):
     RELAY_FAULT = "relay_fault"
     CUTS_PENDING_APPROVAL = "cuts_pending_approval"
     READINGS_DROPPED = "readings_dropped"
+    PROHIBITED_LOAD = "prohibited_load"
+    SILENT_AROUND_CUT = "silent_around_cut"
+    SILENT_EACH_NIGHT = "silent_each_night"
+    LIMIT_NOT_KEPT = "limit_not_kept"
 
 
 class Priority(StrEnum):
@@ -53,6 +57,10 @@ PRIORITIES: Mapping[AlarmKind, Priority] = MappingProxyType(
         AlarmKind.RELAY_FAULT: Priority.HIGH,
         AlarmKind.CUTS_PENDING_APPROVAL: Priority.HIGH,
         AlarmKind.READINGS_DROPPED: Priority.HIGH,
+        AlarmKind.PROHIBITED_LOAD: Priority.MEDIUM,
+        AlarmKind.SILENT_AROUND_CUT: Priority.HIGH,
+        AlarmKind.SILENT_EACH_NIGHT: Priority.HIGH,
+        AlarmKind.LIMIT_NOT_KEPT: Priority.MEDIUM,
     }
 )
 

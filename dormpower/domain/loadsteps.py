@@ -1,0 +1,217 @@
+"""Steps of load in a stream of samples, and whether what was switched on looks resistive.
+
+Theory of operation. A heating element draws its full power at once, holds it, and draws no reactive power: what
+it adds is a step ΔP of active power with ΔP/ΔS near 1. A motor starts with an inrush several times its running
+power and adds reactive power; a converter with power factor correction ramps up. So a step is followed through
+three stages:
+
+    rising   power went up by at least `min_step_w` over the samples before; one sample may fall into the rise
+    settled  it has stopped rising, held for `persist_s` and at least `min_samples`, within a tenth of the step
+    found    judged resistive: stays found until it has been switched off again
+
+What ends a rise without a verdict: it falls back (a short pulse), goes on rising (a ramp), or settles far below
+its first peak (an inrush). What was added is measured against the samples before the rise. Apparent power does
+not add up, its two parts do: with N = √(S² − P²), ΔN = N after − N before and ΔS = √(ΔP² + ΔN²). N mixes
+displacement and distortion, and a capacitive load beside an inductive one makes it too small; both errors are
+small against a heating element.
+
+A sample's instant and order matter, its period does not: the same rules work at 1 s, 5 s and 30 s. What a long
+period hides (the inrush, a pulse shorter than two samples) is hidden here too, and the period is told.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import hypot, sqrt
+from statistics import median
+from typing import Any
+
+from dormpower.domain.samples import ChannelSample
+
+BEFORE_SAMPLES = 3
+KEPT_SAMPLES = 10
+# *Suggested*, from how such loads behave: nichrome's cold inrush stays below a tenth, a motor's is several
+# times its running power; one sample can fall into the rise of a mechanical switch, none into two.
+SETTLED_WITHIN = 0.10
+INRUSH_ABOVE = 1.30
+RISING_SAMPLES = 2
+OFF_BELOW = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerSample:
+    """Active and apparent power at one instant; `apparent_va` None where it is not measured."""
+
+    at: datetime
+    power_w: float
+    apparent_va: float | None
+
+    @property
+    def other_va(self) -> float | None:
+        """The part of S that does no work: displacement and distortion together."""
+        if self.apparent_va is None:
+            return None
+        return sqrt(max(self.apparent_va**2 - self.power_w**2, 0.0))
+
+    def as_json(self) -> list[Any]:
+        """Return [instant, W, VA]."""
+        apparent = None if self.apparent_va is None else round(self.apparent_va, 1)
+        return [self.at.isoformat(), round(self.power_w, 1), apparent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRules:
+    """What counts as a step. Raises ValueError for a single sample or a ratio beyond 0–1."""
+
+    min_step_w: float = 500.0
+    resistive_from: float = 0.95
+    min_samples: int = 2
+    persist_s: float = 5.0
+    max_gap_s: float = 150.0
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if self.min_samples < 2 or not 0 < self.resistive_from <= 1 or self.min_step_w <= 0:
+            raise ValueError(
+                "expected min_samples of 2 or more, min_step_w above 0 and resistive_from in 0–1, got "
+                f"{self.min_samples}, {self.min_step_w} and {self.resistive_from}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadStep:
+    """A resistive step that was found, with the samples that show it."""
+
+    judged_at: datetime
+    delta_w: float
+    delta_va: float
+    power_factor: float | None
+    duration_s: float
+    sampling_period_s: float
+    before: tuple[PowerSample, ...]
+    after: tuple[PowerSample, ...]
+
+    @property
+    def ratio(self) -> float:
+        """ΔP/ΔS."""
+        return self.delta_w / self.delta_va
+
+    def evidence(self) -> dict[str, Any]:
+        """Return what the verdict is based on, as JSON values."""
+        return {
+            "delta_w": round(self.delta_w, 1),
+            "delta_va": round(self.delta_va, 1),
+            "ratio": round(self.ratio, 4),
+            "power_factor": None if self.power_factor is None else round(self.power_factor, 4),
+            "duration_s": self.duration_s,
+            "sampling_period_s": self.sampling_period_s,
+            "before": [sample.as_json() for sample in self.before],
+            "after": [sample.as_json() for sample in self.after],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepWatch:
+    """The stream so far: the latest samples, a rise under way, and what was found and is still on."""
+
+    recent: tuple[PowerSample, ...] = ()
+    rising: tuple[PowerSample, ...] = ()
+    peak_w: float = 0.0
+    rises: int = 0
+    found: LoadStep | None = None
+
+
+NOTHING_SEEN = StepWatch()
+
+
+def power_sample(sample: ChannelSample, at: datetime) -> PowerSample | None:
+    """Return a channel's powers: S from volts and amps, else from the power factor; None without W."""
+    if sample.power_w is None:
+        return None
+    apparent_va: float | None = None
+    if sample.voltage_v is not None and sample.current_a is not None:
+        apparent_va = max(sample.voltage_v * sample.current_a, abs(sample.power_w))
+    elif sample.power_factor:
+        apparent_va = abs(sample.power_w / sample.power_factor)
+    return PowerSample(at=at, power_w=sample.power_w, apparent_va=apparent_va)
+
+
+def watch(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch:
+    """Return the stream after one more sample. One that is not newer than the last changes nothing."""
+    newest = (before.rising or before.recent)[-1:]
+    if newest and sample.at <= newest[0].at:
+        return before
+    if not newest or (sample.at - newest[0].at).total_seconds() > rules.max_gap_s:
+        return StepWatch(recent=(sample,))  # nobody knows what was switched meanwhile
+    if before.found is not None:
+        return _while_found(before, before.found, sample)
+    if before.rising:
+        return _while_rising(before, sample, rules)
+    base_w = _base_w(before.recent)
+    if sample.power_w - base_w >= rules.min_step_w:
+        return StepWatch(recent=before.recent, rising=(sample,), peak_w=sample.power_w)
+    return StepWatch(recent=_latest(before.recent, sample))
+
+
+def _base_w(recent: tuple[PowerSample, ...]) -> float:
+    """The level before a step: the last sample, unless a short pulse stands out against the two before it."""
+    return min(recent[-1].power_w, median(sample.power_w for sample in recent))
+
+
+def _latest(recent: tuple[PowerSample, ...], sample: PowerSample) -> tuple[PowerSample, ...]:
+    return (*recent, sample)[-BEFORE_SAMPLES:]
+
+
+def _while_found(before: StepWatch, found: LoadStep, sample: PowerSample) -> StepWatch:
+    base_w = _base_w(found.before)
+    fell_w = max(one.power_w for one in before.recent[-2:]) - sample.power_w
+    if sample.power_w < base_w + OFF_BELOW * found.delta_w or fell_w > OFF_BELOW * found.delta_w:
+        return StepWatch(recent=(sample,))
+    return replace(before, recent=_latest(before.recent, sample))
+
+
+def _while_rising(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch:
+    base_w = _base_w(before.recent)
+    step_w = before.rising[-1].power_w - base_w
+    moved_w = sample.power_w - before.rising[-1].power_w
+    peak_w = max(before.peak_w, sample.power_w)
+    if sample.power_w - base_w < rules.min_step_w:
+        return StepWatch(recent=_latest(before.recent, sample))  # a pulse
+    if abs(moved_w) > SETTLED_WITHIN * max(step_w, sample.power_w - base_w):
+        if before.rises >= RISING_SAMPLES:
+            return StepWatch(recent=(sample,))  # a ramp, or nothing that holds its power
+        return StepWatch(recent=before.recent, rising=(sample,), peak_w=peak_w, rises=before.rises + 1)
+    rising = (*before.rising, sample)
+    lasted_s = (rising[-1].at - rising[0].at).total_seconds()
+    if len(rising) < rules.min_samples or lasted_s < rules.persist_s:
+        kept = (rising[0], *rising[1:][-(KEPT_SAMPLES - 1) :])
+        return StepWatch(recent=before.recent, rising=kept, peak_w=peak_w, rises=before.rises)
+    found = _judge(before.recent, rising, peak_w, rules)
+    if found is None:
+        return StepWatch(recent=rising[-BEFORE_SAMPLES:])
+    return StepWatch(recent=rising[-BEFORE_SAMPLES:], found=found)
+
+
+def _judge(
+    before: tuple[PowerSample, ...], after: tuple[PowerSample, ...], peak_w: float, rules: StepRules
+) -> LoadStep | None:
+    base_w = _base_w(before)
+    delta_w = median(sample.power_w for sample in after) - base_w
+    others_before = [sample.other_va for sample in before if sample.other_va is not None]
+    others_after = [sample.other_va for sample in after if sample.other_va is not None]
+    if not others_before or not others_after:
+        return None  # without apparent power nothing can be said
+    delta_va = hypot(delta_w, median(others_after) - median(others_before))
+    inrush = peak_w - base_w > INRUSH_ABOVE * delta_w
+    if delta_w < rules.min_step_w or delta_w < rules.resistive_from * delta_va or inrush:
+        return None
+    newest = after[-1]
+    return LoadStep(
+        judged_at=newest.at,
+        delta_w=delta_w,
+        delta_va=delta_va,
+        power_factor=newest.power_w / newest.apparent_va if newest.apparent_va else None,
+        duration_s=(newest.at - after[0].at).total_seconds(),
+        sampling_period_s=(newest.at - after[0].at).total_seconds() / (len(after) - 1),
+        before=before,
+        after=after,
+    )
