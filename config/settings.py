@@ -26,6 +26,7 @@ from config.site_parsing import parse_site_file
 from config.yaml_source import read_yaml
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement
+from dormpower.domain.ledger import LotOrder
 from dormpower.domain.site import Site
 from dormpower.domain.tariff import Price
 
@@ -95,6 +96,7 @@ class PolicySettings:
 
     prices: tuple[Price, ...]
     arrears: ArrearsPolicy
+    lot_order: LotOrder = "fifo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +239,7 @@ def _settings(
         policies=PolicySettings(
             prices=_prices(file.policies.prices),
             arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
+            lot_order=file.policies.lots.order,
         ),
         languages=tuple(dict.fromkeys(file.languages)),
         rooms_path=folder / file.rooms_file if file.rooms_file else None,

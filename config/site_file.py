@@ -246,11 +246,20 @@ class ArrearsSection(Section):
     mode: Mode = Field(default="enforce", description="enforce, shadow or off")
 
 
+class LotsSection(Section):
+    """Which energy is used first."""
+
+    order: Literal["fifo", "paid_first", "granted_first"] = Field(
+        default="fifo", description="fifo, paid_first or granted_first"
+    )
+
+
 class PoliciesSection(Section):
     """The site's rules."""
 
     prices: tuple[PriceRow, ...] = Field(default=(), description="a list of prices")
     arrears: ArrearsSection | None = Field(default=None, description="a mapping")
+    lots: LotsSection = Field(default=LotsSection(), description="{order: fifo}")
 
 
 class RoomRow(Section):

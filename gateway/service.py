@@ -21,7 +21,7 @@ import uvloop
 
 from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.settings import Settings, UnableToLoadSiteError, load
-from dormpower.books import audit_log, counters, events, migration, settlement, shadow
+from dormpower.books import audit_log, counters, events, journal, migration, settlement, shadow
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
@@ -152,7 +152,12 @@ class Gateway:
         ]
 
     def _settle(self) -> None:
-        settlement.settle(self.books, now=self.clock.now(), zone=self.settings.zone)
+        settlement.settle(
+            self.books,
+            now=self.clock.now(),
+            zone=self.settings.zone,
+            journal=journal.OrderedDays(order=self.settings.policies.lot_order),
+        )
 
     def _seal(self) -> None:
         with self.books.write() as connection:

@@ -1,7 +1,7 @@
 """Writing to the journal: the one module that writes transactions, postings, lots and cached balances.
 
-What is posted, and when it is refused, is decided beside it (`journal`, `corrections`, `transfers`) by the plans
-of `dormpower.domain.ledger`. Writers are serialised by the lock "journal" (`begin`), so that sequence, balances
+What is posted, and when it is refused, is decided beside it (`journal`, `corrections`, `transfers`) by plans of
+`dormpower.domain.ledger`. Writers are serialised by the lock "journal" (`begin`), so that sequence, balances
 and lots are read and written by one transaction at a time. Nothing is committed here.
 """
 

@@ -26,12 +26,13 @@ def migrate(config: ConfigOption = None) -> None:
 
 def settle(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Settle what is due: post each closed campus day's consumption; safe to repeat."""
-    from dormpower.books import settlement  # noqa: PLC0415 - quick commands do without it
+    from dormpower.books import journal, settlement  # noqa: PLC0415 - quick commands do without them
 
     settings = load(config)
     now, _ = campus_now(settings)
     with site_books(settings) as books:
-        report = settlement.settle(books, now=now, zone=settings.zone)
+        order = settings.policies.lot_order
+        report = settlement.settle(books, now=now, zone=settings.zone, journal=journal.OrderedDays(order=order))
     if as_json:
         typer.echo(json.dumps(asdict(report), default=str))
     else:
