@@ -347,6 +347,7 @@ holds = Table(
     Column("circuit_id", ForeignKey("circuits.circuit_id"), nullable=False),
     Column("reason", String, nullable=False),
     Column("holder", String, nullable=False, server_default=""),  # who, where several may stand (lockout)
+    Column("scoped_hold_id", String, nullable=False, server_default="", index=True),  # part of one over a scope
     Column("shadow", Boolean, nullable=False, server_default=sa.false()),
     Column("placed_at", Instant, nullable=False),
     Column("placed_by", String, nullable=False),
@@ -362,12 +363,70 @@ holds = Table(
         "circuit_id",
         "reason",
         "holder",
+        "scoped_hold_id",
         "shadow",
         unique=True,
         sqlite_where=sa.text("released_at IS NULL"),
         postgresql_where=sa.text("released_at IS NULL"),
     ),
     Index("ix_holds_circuit_id_placed_at", "circuit_id", "placed_at"),
+)
+
+# A lock-out, emergency or vacancy over a part of the site, by one person: one hold on each circuit in it, those
+# that are described later among them. A part that is not named is open.
+scoped_holds = Table(
+    "scoped_holds",
+    metadata,
+    Column("scoped_hold_id", String, primary_key=True),
+    Column("reason", String, nullable=False),  # lockout|emergency|vacant
+    Column("holder", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("campus", String),
+    Column("building", String),
+    Column("floor", String),
+    Column("room_id", String),
+    Column("kind", String),
+    Column("shadow", Boolean, nullable=False, server_default=sa.false()),
+    Column("placed_at", Instant, nullable=False),
+    Column("placed_by", String, nullable=False),
+    Column("released_at", Instant),
+    Column("released_by", String),
+    Column("release_note", String),
+)
+
+# What an emergency off would cut, shown to who asked for it; confirmed within a minute of real time or never.
+emergency_proposals = Table(
+    "emergency_proposals",
+    metadata,
+    Column("token_sha256", String, primary_key=True),
+    Column("asked_by", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("campus", String, nullable=False),
+    Column("building", String, nullable=False),
+    Column("circuits", Integer, nullable=False),
+    Column("expires_at", Instant, nullable=False),  # real time
+    Column("used_at", Instant),
+)
+
+# Planned outages [from_at, to_at) of a part of the site, announced ahead.
+outages = Table(
+    "outages",
+    metadata,
+    Column("outage_id", String, primary_key=True),
+    Column("campus", String),
+    Column("building", String),
+    Column("floor", String),
+    Column("room_id", String),
+    Column("kind", String),
+    Column("from_at", Instant, nullable=False),
+    Column("to_at", Instant, nullable=False),
+    Column("note", String, nullable=False),
+    Column("announced_at", Instant, nullable=False),
+    Column("announced_by", String, nullable=False),
+    Column("called_off_at", Instant),
+    Column("called_off_by", String),
+    Column("call_off_note", String),
+    Index("ix_outages_to_at", "to_at"),
 )
 
 # What the reconciler remembers of a circuit across restarts.

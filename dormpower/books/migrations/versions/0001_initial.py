@@ -61,6 +61,18 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("audit_id", name=op.f("pk_audit_log")),
     )
     op.create_table(
+        "emergency_proposals",
+        sa.Column("token_sha256", sa.String(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("campus", sa.String(), nullable=False),
+        sa.Column("building", sa.String(), nullable=False),
+        sa.Column("circuits", sa.Integer(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_emergency_proposals")),
+    )
+    op.create_table(
         "events",
         sa.Column(
             "event_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
@@ -110,6 +122,25 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("module_id", name=op.f("pk_modules")),
     )
     op.create_table(
+        "outages",
+        sa.Column("outage_id", sa.String(), nullable=False),
+        sa.Column("campus", sa.String(), nullable=True),
+        sa.Column("building", sa.String(), nullable=True),
+        sa.Column("floor", sa.String(), nullable=True),
+        sa.Column("room_id", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=True),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("to_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("announced_at", sa.BigInteger(), nullable=False),
+        sa.Column("announced_by", sa.String(), nullable=False),
+        sa.Column("called_off_at", sa.BigInteger(), nullable=True),
+        sa.Column("called_off_by", sa.String(), nullable=True),
+        sa.Column("call_off_note", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("outage_id", name=op.f("pk_outages")),
+    )
+    op.create_index("ix_outages_to_at", "outages", ["to_at"], unique=False)
+    op.create_table(
         "policy_versions",
         sa.Column("rule", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
@@ -139,6 +170,25 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("room_id", name=op.f("pk_rooms")),
     )
     op.create_index("ix_rooms_campus_building_floor", "rooms", ["campus", "building", "floor"], unique=False)
+    op.create_table(
+        "scoped_holds",
+        sa.Column("scoped_hold_id", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("campus", sa.String(), nullable=True),
+        sa.Column("building", sa.String(), nullable=True),
+        sa.Column("floor", sa.String(), nullable=True),
+        sa.Column("room_id", sa.String(), nullable=True),
+        sa.Column("kind", sa.String(), nullable=True),
+        sa.Column("shadow", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("placed_at", sa.BigInteger(), nullable=False),
+        sa.Column("placed_by", sa.String(), nullable=False),
+        sa.Column("released_at", sa.BigInteger(), nullable=True),
+        sa.Column("released_by", sa.String(), nullable=True),
+        sa.Column("release_note", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("scoped_hold_id", name=op.f("pk_scoped_holds")),
+    )
     op.create_table(
         "silences",
         sa.Column(
@@ -411,6 +461,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.Column("circuit_id", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("holder", sa.String(), server_default="", nullable=False),
+        sa.Column("scoped_hold_id", sa.String(), server_default="", nullable=False),
         sa.Column("shadow", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("placed_at", sa.BigInteger(), nullable=False),
         sa.Column("placed_by", sa.String(), nullable=False),
@@ -425,10 +476,11 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sa.PrimaryKeyConstraint("hold_id", name=op.f("pk_holds")),
     )
     op.create_index("ix_holds_circuit_id_placed_at", "holds", ["circuit_id", "placed_at"], unique=False)
+    op.create_index(op.f("ix_holds_scoped_hold_id"), "holds", ["scoped_hold_id"], unique=False)
     op.create_index(
         "uq_holds_standing",
         "holds",
-        ["circuit_id", "reason", "holder", "shadow"],
+        ["circuit_id", "reason", "holder", "scoped_hold_id", "shadow"],
         unique=True,
         sqlite_where=sa.text("released_at IS NULL"),
         postgresql_where=sa.text("released_at IS NULL"),
