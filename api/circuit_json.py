@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from dormpower.books.circuits_view import CircuitView
 from dormpower.books.rooms import RoomView
-from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain
+from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
 from dormpower.domain.units import format_kwh
 from dormpower.messages.catalogue import Language, text
 
@@ -86,6 +86,13 @@ def hold_json(hold: Hold, language: Language) -> dict[str, Any]:
     }
 
 
+def _control(view: CircuitView) -> str:
+    """Return how far the relay follows. Until the gateway has taken up a new hold or release it is pending."""
+    if view.control == "settled" and view.relay is not None and view.relay != wanted_relay(view.holds).value:
+        return "pending"
+    return view.control
+
+
 def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
     """Fill a circuit."""
     return {
@@ -94,7 +101,7 @@ def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
         "state": view.state.value,
         "online": view.online,
         "relay": view.relay or "unknown",
-        "control": view.control,
+        "control": _control(view),
         "expected_change_at": view.expected_change_at,
         "holds": [hold_json(hold, language) for hold in view.holds],
         "account_id": view.account_id,

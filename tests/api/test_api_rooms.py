@@ -170,3 +170,11 @@ def test_a_planned_change_is_told(campus):
     hold = lighting(campus)["holds"][0]
     assert hold["release"] == "timer"
     assert hold["expected_release_at"] == "2026-05-20T04:05:00Z"
+
+
+def test_a_relay_that_is_not_as_wanted_is_pending_before_the_gateway_took_it_up(sqlite_campus):
+    sqlite_campus.seen(LIGHTING, relay="closed")
+    place(sqlite_campus, "lockout")
+    assert lighting(sqlite_campus)["control"] == "pending"
+    sqlite_campus.seen(LIGHTING, relay="open")
+    assert lighting(sqlite_campus)["control"] == "settled"
