@@ -106,7 +106,7 @@ def authorize(request: Request) -> Access:
     rule = MATRIX[(request.method, request.scope["route"].path)]
     with context.books.read() as connection:
         principal = authenticate(request, connection, context)
-        return _admit(connection, principal, rule, request.path_params)
+        return admit(connection, principal, rule, request.path_params)
 
 
 def authenticate(request: Request, connection: Connection, context: ApiContext) -> Principal:
@@ -126,7 +126,8 @@ def authenticate(request: Request, connection: Connection, context: ApiContext) 
     return principal
 
 
-def _admit(connection: Connection, principal: Principal, rule: Rule, path: Mapping[str, str]) -> Access:
+def admit(connection: Connection, principal: Principal, rule: Rule, path: Mapping[str, str]) -> Access:
+    """Let somebody in by a rule; raises the refusals 404 (another's room) and 403 (not this role)."""
     room_id = _room_of(connection, rule.subject, path)
     spans: tuple[Span, ...] | None = None
     if rule.subject is not Subject.NOTHING:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from api.counter import Counter
 from dormpower.books.database import Books
 from dormpower.clock import Clock
+from dormpower.domain.tariff import Price
 from dormpower.messages.catalogue import Language
 from dormpower.readings.port import ReadingsStore
 from dormpower.wake import send_wake
@@ -51,6 +52,7 @@ class ApiContext:
     low_wh: int
     critical_wh: int
     counter: Counter
+    prices: tuple[Price, ...] = ()  # what a page tells before money is taken; the counter has its own
     wake_folder: Path | None = None
     site_name: str = ""
     languages: tuple[Language, ...] = ("zh", "en")

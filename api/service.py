@@ -112,6 +112,7 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore) -> 
         low_wh=settings.policies.arrears.low_wh,
         critical_wh=settings.policies.arrears.critical_wh,
         counter=journal_counter(books=books, prices=prices_of(settings), zone=settings.zone),
+        prices=prices_of(settings),
         wake_folder=settings.folder,
         site_name=settings.site.name,
         languages=tuple(known for name in settings.languages for known in LANGUAGES if known == name),

@@ -60,15 +60,18 @@ def axis_step_wh(highest_wh: int) -> int:
         magnitude *= 10
 
 
-def usage_chart(bars: Sequence[DayBar], *, texts: ChartTexts) -> str:
-    """Return the chart as an SVG element; every bar carries its day, energy and quality as its title."""
+def usage_chart(bars: Sequence[DayBar], *, texts: ChartTexts, with_hatch: bool = True) -> str:
+    """Return the chart as an SVG element; every bar carries its day, energy and quality as its title.
+
+    The hatch has an id: of several charts in one page, one brings it (`with_hatch`).
+    """
     highest_wh = max((bar.energy_wh or 0 for bar in bars), default=0)
     step_wh = axis_step_wh(max(highest_wh, 1))
     top_wh = max(step_wh, -(-highest_wh // step_wh) * step_wh)
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(texts.title)}">',
         f"<title>{escape(texts.title)}</title>",
-        _HATCH,
+        _HATCH if with_hatch else "",
     ]
     parts += _axis(step_wh=step_wh, top_wh=top_wh, unit=texts.unit)
     parts += _bars(bars, top_wh=top_wh, texts=texts)

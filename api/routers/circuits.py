@@ -1,5 +1,6 @@
 """What a circuit used: daily energy from the books, readings from the readings store."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -8,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
 from api.access import Allowed, Context
+from api.context import ApiContext
 from api.json_response import Json
 from api.problems import Problem, Refusal
 from api.queries import Day, Instant
 from api.roles import PREFIX
 from dormpower.books import usage
-from dormpower.books.residencies import any_covers, clip_all
+from dormpower.books.residencies import Span, any_covers, clip_all
 from dormpower.domain.days import CampusDays
 from dormpower.readings.port import MAX_ITEMS, Reading, ReadingsStore, UnableToReachReadingsError
 
@@ -96,14 +98,24 @@ def daily_usage(
     circuit_id: str, wanted: Annotated[UsageQuery, Query()], allowed: Allowed, context: Context
 ) -> Response:
     """Return a row for each campus day. A resident sees the days that lie wholly within the own residency."""
+    items = usage_items(
+        context, circuit_id=circuit_id, first_on=wanted.first_on, last_on=wanted.last_on, spans=allowed.spans
+    )
+    return Json({"items": items, "total_wh": sum(item["energy_wh"] or 0 for item in items)})
+
+
+def usage_items(
+    context: ApiContext, *, circuit_id: str, first_on: date, last_on: date, spans: Sequence[Span] | None
+) -> list[dict[str, Any]]:
+    """Return a row for each campus day, both ends included; days outside `spans` look as if not known."""
     days = CampusDays(context.zone)
     now = context.clock.now()
     with context.books.read() as connection:
         rows = usage.daily_usage(
             connection,
             circuit_id=circuit_id,
-            from_on=wanted.first_on,
-            to_on=wanted.last_on,
+            from_on=first_on,
+            to_on=last_on,
             now=now,
             zone=context.zone,
         )
@@ -111,9 +123,9 @@ def daily_usage(
     for row in rows:
         # The open day counts up to now: it may be seen though the residency may end before the day does.
         begins_at, ends_at = days.start_of(row.on), days.end_of(row.on)
-        seen = any_covers(allowed.spans, begins_at, max(begins_at, min(ends_at, now)))
+        seen = any_covers(spans, begins_at, max(begins_at, min(ends_at, now)))
         items.append(_day_json(row) if seen else _unseen_day(row.on, days.day_of(now)))
-    return Json({"items": items, "total_wh": sum(item["energy_wh"] or 0 for item in items)})
+    return items
 
 
 @router.get("/circuits/{circuit_id}/readings", response_model=ReadingsJson, summary="Readings")

@@ -32,6 +32,18 @@ def energy_bought_wh(*, amount_fen: int, price_millifen_per_kwh: int) -> int:
     return amount_fen * MILLIFEN_PER_FEN * WH_PER_KWH // price_millifen_per_kwh
 
 
+def amount_needed_fen(*, energy_wh: int, price_millifen_per_kwh: int) -> int:
+    """Return the least fen that buys at least `energy_wh`: the inverse of `energy_bought_wh`, rounded up.
+
+    Raises ValueError for a price that is not positive or a negative energy.
+    """
+    if price_millifen_per_kwh <= 0:
+        raise ValueError(f"price_millifen_per_kwh: expected a positive integer, got {price_millifen_per_kwh}")
+    if energy_wh < 0:
+        raise ValueError(f"energy_wh: expected zero or more, got {energy_wh}")
+    return -(-energy_wh * price_millifen_per_kwh // (MILLIFEN_PER_FEN * WH_PER_KWH))
+
+
 def share_of_cost_fen(*, cost_fen: int, energy_wh: int, used_wh: int) -> int:
     """Return the fen that the first `used_wh` of a lot have cost, rounded down.
 

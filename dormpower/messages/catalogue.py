@@ -1,4 +1,7 @@
-"""The one catalogue of sentences: `catalogue.yaml`, each code with Chinese and English side by side."""
+"""The one catalogue of sentences, each code with Chinese and English side by side.
+
+`catalogue.yaml` holds what is said of supply, `pages.yaml` what only the pages say.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,6 +16,7 @@ import yaml
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 DEFAULT_LANGUAGE: Language = "zh"
+_FILES = ("catalogue.yaml", "pages.yaml")
 MAX_HEADER_CHARACTERS = 500
 
 
@@ -23,8 +27,9 @@ class UnknownMessageError(Exception):
 @cache
 def sentences() -> Mapping[str, Mapping[str, str]]:
     """Return the whole catalogue: code → language → sentence with {parameters}."""
-    written = resources.files("dormpower.messages").joinpath("catalogue.yaml").read_text("utf-8")
-    loaded: dict[str, dict[str, str]] = yaml.safe_load(written)
+    loaded: dict[str, dict[str, str]] = {}
+    for name in _FILES:
+        loaded |= yaml.safe_load(resources.files("dormpower.messages").joinpath(name).read_text("utf-8"))
     return loaded
 
 
