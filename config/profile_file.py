@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+)
 
 from dormpower.domain.samples import Flag
 
@@ -250,7 +260,7 @@ class ModbusProfile(_Profile):
 
 
 class Topics(_Part):
-    """Topic templates; `{site}` and `{module}` are filled in."""
+    """Topic templates: `{site}` and `{module}` are filled in; in a command's `{channel}`, `{channel_1}` too."""
 
     reading: str = Field(min_length=1, description="a topic with {module}")
     status: str | None = Field(default=None, min_length=1, description="a topic with {module}")
@@ -263,6 +273,9 @@ class MqttQuantity(_Part):
 
     path: str = Field(min_length=1, description="a key, or keys with dots")
     scale: Scale = Fraction(1)
+    form: Literal["number", "integer", "text"] = Field(
+        default="number", description="number, integer, or text (a decimal number in quotes)"
+    )
 
 
 class MqttQuantities(_Part):
@@ -276,12 +289,18 @@ class MqttQuantities(_Part):
     frequency_hz: MqttQuantity | None = None
 
 
+Token = Annotated[
+    StrictBool | StrictInt | Annotated[StrictStr, StringConstraints(min_length=1, max_length=128)],
+    Field(description="a word, true, false or an integer"),
+]
+
+
 class MqttRelay(_Part):
     """Where the relay's state stands, and the words for its two states, in readings as in commands."""
 
     path: str = Field(min_length=1, description="a key, or keys with dots")
-    open: str = Field(default="open", min_length=1, description="a word")
-    closed: str = Field(default="closed", min_length=1, description="a word")
+    open: Token = "open"
+    closed: Token = "closed"
 
 
 class MqttFlags(_Part):
@@ -292,12 +311,19 @@ class MqttFlags(_Part):
 
 
 class MqttMessage(_Part):
-    """A reading's shape: JSON keys (dots go deeper)."""
+    """A reading's shape: JSON keys (dots go deeper, a number takes an item of a list).
 
-    at: str | None = Field(default=None, description="the key of the sample's RFC 3339 time")
+    Without `channels` the message is one object: where it holds several channels, the paths name them by
+    `{channel}` (counted from 0) or `{channel_1}` (counted from 1).
+    """
+
+    at: str | None = Field(default=None, description="the key of the sample's time")
+    at_form: Literal["rfc3339", "epoch_s", "epoch_ms"] = Field(
+        default="rfc3339", description="rfc3339, epoch_s or epoch_ms"
+    )
     boot_id: str | None = Field(default=None, description="the key of the boot's id")
     seq: str | None = Field(default=None, description="the key of the count within the boot")
-    channels: str | None = Field(default=None, description="the key of the list of channels; none: one channel")
+    channels: str | None = Field(default=None, description="the key of the list of channels; none: one object")
     channel: str | None = Field(default=None, description="the key of a channel's number; none: its place")
     quantities: MqttQuantities
     relay: MqttRelay | None = None
@@ -305,12 +331,34 @@ class MqttMessage(_Part):
 
 
 class MqttCommand(_Part):
-    """The keys of a command."""
+    """A command's shape: a JSON object of these keys (dots go deeper), or with `form: text` the relay's word.
+
+    A module whose commands carry no expiry is commanded only through a broker of MQTT 5, which throws away what
+    is too old (invariant 17). The relay's words are those of the readings unless given.
+    """
+
+    form: Literal["json", "text"] = Field(default="json", description="json or text")
+    id: str | None = Field(default="id", min_length=1, description="a key, or null")
+    channel: str | None = Field(default="channel", min_length=1, description="a key, or null")
+    relay: str = Field(default="relay", min_length=1, description="a key")
+    expires_at: str | None = Field(default="expires_at", min_length=1, description="a key, or null")
+    open: Token | None = None
+    closed: Token | None = None
+    constants: Mapping[str, Token] = Field(default={}, description="a mapping of keys to fixed values")
+
+
+class MqttResult(_Part):
+    """A result's shape: the command's id, how it ended, and the relay in the words of the readings."""
 
     id: str = Field(default="id", min_length=1, description="a key")
-    channel: str = Field(default="channel", min_length=1, description="a key")
-    relay: str = Field(default="relay", min_length=1, description="a key")
-    expires_at: str = Field(default="expires_at", min_length=1, description="a key")
+    outcome: str = Field(default="outcome", min_length=1, description="a key")
+    relay: str | None = Field(default="relay", min_length=1, description="a key, or null")
+    at: str | None = Field(default=None, min_length=1, description="the key of an RFC 3339 time")
+    outcomes: Mapping[Literal["done", "expired", "repeated", "refused", "failed"], Token] = Field(
+        default={name: name for name in ("done", "expired", "repeated", "refused", "failed")},
+        min_length=1,
+        description="a mapping of done, expired, repeated, refused, failed to the module's words",
+    )
 
 
 class MqttStatus(_Part):
@@ -327,6 +375,7 @@ class MqttProfile(_Profile):
     topics: Topics
     message: MqttMessage
     command: MqttCommand | None = None
+    result: MqttResult | None = None
     status: MqttStatus = MqttStatus()
 
     @property
@@ -336,7 +385,7 @@ class MqttProfile(_Profile):
 
     @property
     def confirms(self) -> bool:
-        """Whether the module reports its relay."""
+        """Whether readings report the relay: by these, or by results, a command is confirmed."""
         return self.has_relay and self.message.relay is not None
 
 

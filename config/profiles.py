@@ -4,6 +4,7 @@ A new model needs a file and no code. A site's own profile may not take a shippe
 name would be read as one.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +26,9 @@ __all__ = ["ModbusProfile", "MqttProfile", "Profile", "UnableToLoadProfilesError
 
 SHIPPED = Path(__file__).parent / "profiles"
 _KINDS: Mapping[str, type[ModbusProfile] | type[MqttProfile]] = {"modbus": ModbusProfile, "mqtt": MqttProfile}
+_TEMPLATE = re.compile(r"\{[a-z0-9_]*\}")
+_TOPIC_NAMES = frozenset({"{site}", "{module}"})
+_CHANNEL_NAMES = frozenset({"{channel}", "{channel_1}"})
 _COIL_VALUES = frozenset({0x0000, 0xFF00})
 
 
@@ -161,11 +165,78 @@ def _check_relay(profile: ModbusProfile, findings: Findings) -> None:
 
 
 def _check_mqtt(profile: MqttProfile, findings: Findings) -> None:
+    seen: dict[str, str] = {}
     for name, topic in profile.topics:
-        if topic is not None and ("{module}" not in topic or "#" in topic or "+" in topic):
+        if topic is None:
+            continue
+        known = _TOPIC_NAMES | (_CHANNEL_NAMES if name == "command" else frozenset())
+        names = set(_TEMPLATE.findall(topic))
+        bare = _TEMPLATE.sub("", topic)
+        if "{module}" not in names or not names <= known or set(bare) & set("#+{}\0"):
             findings.refuse(f"topics.{name}", f"expected a topic with {{module}}, got {show_value(topic)}")
-    if profile.command is not None and profile.topics.command is None:
-        findings.refuse("topics.command", "expected a topic for the commands, got nothing")
+        if topic in seen:
+            findings.refuse(f"topics.{name}", f"expected another topic than that of topics.{seen[topic]}")
+        seen.setdefault(topic, name)
+    for part, topic, what in (
+        ("command", profile.topics.command, "the commands"),
+        ("result", profile.topics.result, "the results"),
+    ):
+        described = getattr(profile, part) is not None
+        if described and topic is None:
+            findings.refuse(f"topics.{part}", f"expected a topic for {what}, got nothing")
+        if topic is not None and not described:
+            findings.refuse(part, f"expected the shape of {what}, got nothing")
+    _check_words(profile, findings)
+    _check_mqtt_channels(profile, findings)
+
+
+def _check_words(profile: MqttProfile, findings: Findings) -> None:
+    relay, command, result = profile.message.relay, profile.command, profile.result
+    if relay is not None and relay.open == relay.closed:
+        findings.refuse("message.relay.closed", "expected another word than that of open")
+    if profile.status.online == profile.status.offline:
+        findings.refuse("status.offline", "expected another word than that of online")
+    if command is not None:
+        if (command.open is None) != (command.closed is None):
+            findings.refuse("command", "expected both open and closed, got one of them")
+        elif command.open is not None and command.open == command.closed:
+            findings.refuse("command.closed", "expected another word than that of open")
+    if result is None:
+        return
+    if command is None:
+        findings.refuse("result", "expected commands that results can answer, got none")
+    elif command.id is None or command.form == "text":
+        findings.refuse("result", "expected commands with an id, by which a result is matched")
+    if len(set(map(repr, result.outcomes.values()))) != len(result.outcomes):
+        findings.refuse("result.outcomes", "expected each word once")
+    if "done" not in result.outcomes:
+        findings.refuse("result.outcomes", "expected a word for done")
+
+
+def _check_mqtt_channels(profile: MqttProfile, findings: Findings) -> None:
+    message, command = profile.message, profile.command
+    if message.channel is not None and message.channels is None:
+        findings.refuse("message.channel", "expected none where the message is one object")
+    several = profile.channels.count > 1
+    templates = _channel_templates(profile)
+    if several and message.channels is None:
+        for key, text in templates:
+            if not _CHANNEL_NAMES & set(_TEMPLATE.findall(text)):
+                findings.refuse(key, f"expected {{channel}} or {{channel_1}} in it, got {show_value(text)}")
+    if command is not None and several:
+        in_topic = _CHANNEL_NAMES & set(_TEMPLATE.findall(profile.topics.command or ""))
+        if not in_topic and (command.channel is None or command.form == "text"):
+            findings.refuse("command.channel", "expected a key, or {channel} in topics.command")
+
+
+def _channel_templates(profile: MqttProfile) -> Iterator[tuple[str, str]]:
+    for name, quantity in profile.message.quantities:
+        if quantity is not None:
+            yield f"message.quantities.{name}.path", quantity.path
+    if profile.message.relay is not None:
+        yield "message.relay.path", profile.message.relay.path
+    if profile.message.flags is not None:
+        yield "message.flags.path", profile.message.flags.path
 
 
 # --- telling a person ----------------------------------------------------------------------------------------

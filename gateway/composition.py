@@ -21,6 +21,7 @@ from gateway.batch import PointConfig
 from gateway.control_memory import ControlledCircuit
 from gateway.drivers.modbus.line import ModbusLine
 from gateway.drivers.modbus.module import ModbusModule, PreparedPlans
+from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
 MQTT_LINE = "mqtt"
@@ -95,6 +96,12 @@ def mqtt_modules(site: Site, profiles: Mapping[str, Profile]) -> dict[str, MqttP
         if isinstance(profile, MqttProfile):
             found[module.module_id] = profile
     return found
+
+
+def mqtt_messages(modules: Mapping[str, MqttProfile]) -> dict[str, ProfileMessages]:
+    """Return each module's wording, one for all modules of a profile."""
+    wording = {profile.name: ProfileMessages(profile) for profile in modules.values()}
+    return {module_id: wording[profile.name] for module_id, profile in modules.items()}
 
 
 def meter_points(

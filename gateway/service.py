@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import structlog
 import uvloop
 
-from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
+from config.profiles import Profile
 from config.settings import Settings, UnableToLoadSiteError, load
 from dormpower.books import audit_log, counters, events, journal, migration, settlement, shadow
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
@@ -35,13 +35,14 @@ from gateway.composition import (
     controlled_circuits,
     field_lines,
     meter_points,
+    mqtt_messages,
     mqtt_modules,
     open_readings,
 )
 from gateway.control import Control
 from gateway.drivers.modbus.switching import ModbusSwitch
 from gateway.drivers.mqtt.link import MqttLink
-from gateway.drivers.mqtt.payloads import DormpowerMessages
+from gateway.drivers.mqtt.topics import UnableToUseTopicsError
 from gateway.exclusive import (
     UnableToRunGatewayError,
     give_lease_back,
@@ -51,9 +52,9 @@ from gateway.exclusive import (
 )
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
-from gateway.policies import build_policies
 from gateway.poll import LinePoller
 from gateway.ports import Switch
+from gateway.rules import build_policies
 
 log = structlog.get_logger()
 
@@ -76,7 +77,7 @@ class Gateway:
         self.readings = readings
         self.clock = clock
         self.gateway_id = settings.gateway.gateway_id
-        profiles = load_profiles()
+        profiles = settings.profiles
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="books-writer")
         with books.read() as connection:
             self.in_shadow = shadow.awaits_confirmation(connection)
@@ -119,7 +120,7 @@ class Gateway:
                 settings=settings.mqtt,
                 site_id=settings.site.site_id,
                 gateway_id=settings.gateway.gateway_id,
-                modules=dict.fromkeys(self._mqtt_modules, DormpowerMessages()),
+                modules=mqtt_messages(self._mqtt_modules),
                 clock=clock,
                 submit=intake.submit,
                 on_module=_Note(control.note_module),
@@ -343,8 +344,8 @@ def main(arguments: Sequence[str]) -> int:
         run(load(wanted.config))
     except (
         UnableToLoadSiteError,
-        UnableToLoadProfilesError,
         UnableToComposeError,
+        UnableToUseTopicsError,
         UnableToOpenBooksError,
         UnableToReadClockError,
         UnableToReachReadingsError,

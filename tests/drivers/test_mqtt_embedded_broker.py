@@ -11,11 +11,12 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import SecretStr
 
+from config.profiles import load_profiles
 from config.settings import MqttSettings
 from dormpower.clock import real_clock
 from dormpower.domain.samples import ModuleSample, Relay
 from gateway.drivers.mqtt.link import MqttLink
-from gateway.drivers.mqtt.payloads import DormpowerMessages
+from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.ports import SwitchOutcome
 from simulators.broker import EmbeddedBroker
 
@@ -47,7 +48,7 @@ class Gateway:
             ),
             site_id=SITE,
             gateway_id="g1",
-            modules={"m-1": DormpowerMessages()},
+            modules={"m-1": ProfileMessages(load_profiles()["dormpower-mqtt"])},
             clock=real_clock(),
             submit=self._submit,
             on_module=lambda module_id, online, detail: self.modules.append((module_id, online)),

@@ -19,11 +19,12 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from pydantic import SecretStr
 
+from config.profiles import load_profiles
 from config.settings import MqttSettings
 from dormpower.clock import real_clock
 from dormpower.domain.samples import ModuleSample, Relay
 from gateway.drivers.mqtt.link import MqttLink
-from gateway.drivers.mqtt.payloads import DormpowerMessages
+from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.ports import SwitchOutcome, SwitchResult
 
 SITE = "south-north"
@@ -190,7 +191,7 @@ class Gateway:
             ),
             site_id=SITE,
             gateway_id="g1",
-            modules=dict.fromkeys(MODULES, DormpowerMessages()),
+            modules=dict.fromkeys(MODULES, ProfileMessages(load_profiles()["dormpower-mqtt"])),
             clock=real_clock(),
             submit=self._submit,
             on_module=lambda module_id, online, detail: self.modules.append((module_id, online)),
@@ -623,10 +624,12 @@ import asyncio, sys
 sys.path[:0] = [sys.argv[2]]
 from datetime import UTC, datetime
 from pydantic import SecretStr
+from config.profiles import load_profiles
 from config.settings import MqttSettings
 from dormpower.clock import real_clock
 from gateway.drivers.mqtt.link import MqttLink
-from gateway.drivers.mqtt.payloads import DormpowerMessages
+from gateway.drivers.mqtt.profile_messages import ProfileMessages
+MESSAGES = ProfileMessages(load_profiles()["dormpower-mqtt"])
 taken = []
 def submit(sample, *, done):
     taken.append(sample)
@@ -638,7 +641,7 @@ async def main():
     link = MqttLink(
         settings=MqttSettings(url="", host="127.0.0.1", port=port, tls=False, username="gateway",
                               password=SecretStr("secret-gateway"), ca_file=None),
-        site_id="south-north", gateway_id="g1", modules={"m-1": DormpowerMessages()}, clock=real_clock(),
+        site_id="south-north", gateway_id="g1", modules={"m-1": MESSAGES}, clock=real_clock(),
         submit=submit, on_module=lambda *a: None, on_line=lambda line, *, online, detail: None)
     await link.start()
     await asyncio.Event().wait()

@@ -9,23 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.profiles import MqttProfile, load_profiles
 from dormpower.domain.samples import ChannelSample, Flag, Relay
 from gateway.drivers.mqtt.commands import switch_result
 from gateway.drivers.mqtt.payloads import (
     MAX_PAYLOAD_BYTES,
-    DormpowerMessages,
     Outcome,
     Refusal,
     Result,
     UnableToUsePayloadError,
-    command_payload,
-    parse_result,
-    parse_status,
 )
+from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.drivers.mqtt.sequence import Sequences
-from gateway.drivers.mqtt.topics import Kind, ModuleTopic, Topics
+from gateway.drivers.mqtt.topics import Kind, ModuleTopic, Topics, UnableToUseTopicsError
 from gateway.ports import SwitchOutcome
 
+_profile = load_profiles()["dormpower-mqtt"]
+assert isinstance(_profile, MqttProfile)
+DORMPOWER = _profile
+MESSAGES = ProfileMessages(DORMPOWER)
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 CHANNEL = {
     "channel": 0,
@@ -41,7 +43,7 @@ CHANNEL = {
 
 def sample(payload: Any) -> Any:
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return DormpowerMessages().sample(data, module_id="m-1", arrived_at=NOW)
+    return MESSAGES.sample(data, module_id="m-1", arrived_at=NOW)
 
 
 def reading(**changes: Any) -> dict[str, Any]:
@@ -139,21 +141,21 @@ def test_a_payload_beyond_the_bound_is_refused_before_it_is_looked_at():
 
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all_are_taken_or_refused_by_name(payload: bytes):
-    for parse in (sample, parse_status, parse_result):
+    for parse in (sample, MESSAGES.status, MESSAGES.result):
         with contextlib.suppress(UnableToUsePayloadError):
             parse(payload)
 
 
 def test_a_status_is_one_of_two_words():
-    assert parse_status(b"online") is True
-    assert parse_status(b"offline") is False
+    assert MESSAGES.status(b"online") is True
+    assert MESSAGES.status(b"offline") is False
     for other in (b"", b"Online", b"online ", b"null", b"x" * 100_000):
         with pytest.raises(UnableToUsePayloadError, match="bad_status"):
-            parse_status(other)
+            MESSAGES.status(other)
 
 
 def test_a_command_is_worded_as_agreed():
-    payload = command_payload(command_id="c-1", channel=1, relay=Relay.OPEN, expires_at=NOW)
+    payload = MESSAGES.command(command_id="c-1", channel=1, relay=Relay.OPEN, expires_at=NOW)
     assert json.loads(payload) == {
         "id": "c-1",
         "channel": 1,
@@ -200,13 +202,13 @@ def test_only_the_modules_own_report_of_the_wanted_state_confirms(
     ],
 )
 def test_topics_are_taken_apart_strictly(topic: str, expected: ModuleTopic | None):
-    assert Topics("s").parse(topic) == expected
+    assert Topics("s", {"m-1": DORMPOWER}).parse(topic) == expected
 
 
 def test_a_site_id_that_would_widen_the_subscriptions_is_refused():
     for site_id in ("", "a/b", "+", "#"):
-        with pytest.raises(ValueError, match=r"site\.id"):
-            Topics(site_id)
+        with pytest.raises(UnableToUseTopicsError, match=r"site\.id"):
+            Topics(site_id, {})
 
 
 def test_sequence_numbers_count_what_is_missing_and_what_comes_again():

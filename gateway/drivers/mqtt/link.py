@@ -28,12 +28,8 @@ from dormpower.clock import Clock
 from dormpower.domain.samples import ModuleSample, Relay
 from gateway.drivers.mqtt.commands import Commands
 from gateway.drivers.mqtt.connection import Connection, Message, ask_protocol
-from gateway.drivers.mqtt.payloads import (
-    Messages,
-    UnableToUsePayloadError,
-    parse_result,
-    parse_status,
-)
+from gateway.drivers.mqtt.payloads import UnableToUsePayloadError
+from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.drivers.mqtt.sequence import Sequences
 from gateway.drivers.mqtt.topics import Kind, Topics
 from gateway.ports import SwitchOutcome, SwitchResult
@@ -93,7 +89,7 @@ class MqttLink:
         settings: MqttSettings,
         site_id: str,
         gateway_id: str,
-        modules: Mapping[str, Messages],
+        modules: Mapping[str, ProfileMessages],
         clock: Clock,
         submit: Submit,
         on_module: OnModule,
@@ -104,7 +100,7 @@ class MqttLink:
     ) -> None:
         self.counts = MqttCounts()
         self._settings = settings
-        self._topics = Topics(site_id)
+        self._topics = Topics(site_id, {name: messages.profile for name, messages in modules.items()})
         self._client_id = f"dormpower-{site_id}-{gateway_id}"
         self._status_topic = self._topics.gateway_status(gateway_id)
         self._modules = modules
@@ -151,19 +147,34 @@ class MqttLink:
         self, *, module_id: str, channel: int, relay: Relay, command_id: str, expires_at: datetime
     ) -> SwitchResult:
         """Send a command and wait for its result until it expires."""
-        if module_id not in self._modules:
+        messages = self._modules.get(module_id)
+        if messages is None:
             return SwitchResult(outcome=SwitchOutcome.REFUSED, detail=f"{module_id} is no MQTT module here")
+        command = messages.profile.command
+        topic = self._topics.command(module_id, channel)
+        if command is None or topic is None:
+            return SwitchResult(
+                outcome=SwitchOutcome.NO_RELAY, detail=f"{messages.profile.name} describes no commands"
+            )
+        expires_by_itself = command.form == "json" and command.expires_at is not None
+        if self.online and not expires_by_itself and self._protocol != MQTTProtocolVersion.MQTTv5:
+            # A broker of 3.1.1 keeps a command for a module that is away, which would act on its return.
+            return SwitchResult(
+                outcome=SwitchOutcome.REFUSED,
+                detail=f"commands of {messages.profile.name} carry no expiry: that takes a broker of MQTT 5",
+            )
 
         def publish(payload: bytes, expiry_s: float) -> bool:
             session = self._session
             return (
                 session is not None
                 and self.online
-                and session.connection.publish(self._topics.command(module_id), payload, expiry_s=expiry_s)
+                and session.connection.publish(topic, payload, expiry_s=expiry_s)
             )
 
         return await self._commands.carry_out(
             publish=publish,
+            messages=messages,
             module_id=module_id,
             channel=channel,
             relay=relay,
@@ -248,7 +259,7 @@ class MqttLink:
         if session is not self._session:
             return
         topic = self._topics.parse(message.topic)
-        if topic is None or topic.module_id not in self._modules:
+        if topic is None:
             self._note_foreign(message.topic)
         elif message.retain and topic.kind is not Kind.STATUS:
             self.counts.retained += 1
@@ -285,12 +296,14 @@ class MqttLink:
                 session.connection.acknowledge(message)
 
         self._submit(sample, done=done)
+        self._commands.take_reading(module_id, sample.channels)
 
     def _take_report(self, message: Message, module_id: str, kind: Kind) -> None:
         try:
+            messages = self._modules[module_id]
             if kind is Kind.STATUS:
-                self._note_module(module_id, online=parse_status(message.payload))
-            elif not self._commands.take_result(module_id, parse_result(message.payload)):
+                self._note_module(module_id, online=messages.status(message.payload))
+            elif not self._commands.take_result(module_id, messages.result(message.payload)):
                 self.counts.unmatched_results += 1
         except UnableToUsePayloadError as fault:
             self._refuse(module_id, fault)
