@@ -22,12 +22,12 @@ from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
 from dormpower.domain.samples import Observation, Relay
-from dormpower.domain.trips import DAY_S
 from dormpower.wake import WakeListener
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
-from gateway.decisions import Decider, Look, Outcome, PaymentPending
-from gateway.policies import Policy
+from gateway.decisions import Decider, PaymentPending
+from gateway.looking import Look, Outcome, watch
+from gateway.policies import Policy, WatchesNothing
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler
 
@@ -65,6 +65,7 @@ class Control:
         self._zone = zone
         self._stale_after_s = stale_after_s
         self._policies = policies
+        self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
         self._wake = wake
         self._memories = build(circuits.values())
         self._accounts: dict[str, AccountMemory] = {}
@@ -73,6 +74,7 @@ class Control:
             policies=policies,
             rooms=rooms,
             stale_after_s=stale_after_s,
+            zone=zone,
             channels=warning_channels,
             payment_pending=payment_pending,
         )
@@ -122,7 +124,7 @@ class Control:
             memories,
             self._accounts,
             today=now.astimezone(self._zone).date(),
-            trips_since=now - timedelta(seconds=DAY_S),
+            now=now,
             first=first,
         )
 
@@ -139,7 +141,7 @@ class Control:
         token = object()
         seen: list[tuple[CircuitMemory, Observation]] = []
         outcomes: list[tuple[CircuitMemory, Outcome]] = []
-        memories, quiet = self._memories, self._quiet
+        memories, watchers, quiet = self._memories, self._watchers, self._quiet
         for observation in observations:
             memory = memories.get(observation.circuit_id)
             if memory is None:
@@ -147,12 +149,18 @@ class Control:
             if memory.token is not token:
                 memory.token = token
                 memory.next_metered_wh, memory.next_judged = memory.metered_wh, memory.judged
+                memory.next_watched = memory.watched
+            memory.next_watched = watched = watch(
+                watchers, memory, memory.next_watched, observation.sample, observation.at
+            )
             available_wh = self._available(memory, observation, token)
             seen.append((memory, observation))
             if (
                 memory.quiet
                 and (available_wh is None or quiet(available_wh))
                 and trips.unchanged(memory.next_judged, observation.sample, memory.wanted)
+                and not memory.kept
+                and not any(policy.wants_look(watched[policy.rule]) for policy in watchers)
             ):
                 continue
             outcome = self._decider.look(
@@ -191,6 +199,7 @@ class Control:
             sampled_at=fresh_at,
             sampling_period_s=period_s,
             judged=memory.next_judged,
+            watched=memory.next_watched,
             # A sample from before the last read-back, or while a command is under way, says nothing of it.
             judges_relay=not memory.outstanding
             and (memory.read_back_at is None or observation.at > memory.read_back_at),
@@ -210,6 +219,7 @@ class Control:
             if account is not None:
                 account.metered_wh += observation.metered_wh - memory.metered_wh
             memory.metered_wh = observation.metered_wh
+            memory.watched = memory.next_watched
             if observation.fresh:
                 memory.fresh_at = observation.at
             if observation.sample.relay is not None:
@@ -228,6 +238,7 @@ class Control:
         memory.set_holds(outcome.holds)
         memory.warnings, memory.state = outcome.warnings, outcome.state
         memory.active_alarms = outcome.active_alarms
+        memory.restores, memory.kept = outcome.restores, outcome.kept
         memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
         if outcome.base_wh is not None and memory.account is not None:
             memory.account.base_wh = outcome.base_wh
@@ -292,6 +303,7 @@ class Control:
             fresh=self._is_fresh(memory.fresh_at),
             sampled_at=memory.fresh_at,
             judged=memory.judged,
+            watched=memory.watched,
         )
 
     async def sweep(self) -> None:

@@ -6,7 +6,8 @@ module has answered yet (`seen`), and when the last try was (a new run may try a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,12 +16,16 @@ from dormpower.books import accounts as books_accounts
 from dormpower.books import alarms as books_alarms
 from dormpower.books import control as books_control
 from dormpower.books import holds as books_holds
+from dormpower.books import permits, policies
+from dormpower.books import trips as books_trips
 from dormpower.books.tables import account_links, meter_points, rooms
 from dormpower.domain.arrears import NO_WARNINGS, Warnings
 from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, SupplyState, wanted_relay
+from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
+from dormpower.domain.restoring import LOOK_BACK_S, Restore
 from dormpower.domain.samples import Flag, Relay
-from dormpower.domain.trips import DRAWING_SAMPLES, Judged
+from dormpower.domain.trips import DRAWING_SAMPLES, RESTORES_A_DAY, Judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class ControlledCircuit:
     circuit_id: str
     room_id: str
     building: str
+    campus: str = ""
     module_id: str
     channel: int
     kind: str
@@ -38,6 +44,7 @@ class ControlledCircuit:
     has_readback: bool = True
     min_off_s: float = 0.0
     self_restore_s: float | None = None
+    restores_a_day: int = RESTORES_A_DAY
     keep_supply: bool = False
 
 
@@ -82,11 +89,16 @@ class CircuitMemory:
     failures: int = 0
     last_try_at: datetime | None = None
     after_trip_or_shed: bool = False
-    trips_at: tuple[datetime, ...] = ()
+    restores: tuple[Restore, ...] = ()
+    permits: tuple[Allowance, ...] = ()
+    # what the rules make of the samples, by rule; `kept` is as much of it as the books hold
+    watched: Mapping[str, object] = field(default_factory=dict)
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # the batch under way
     token: object = None
     next_metered_wh: int = 0
     next_judged: Judged = field(default_factory=Judged)
+    next_watched: Mapping[str, object] = field(default_factory=dict)
     quiet: bool = False
 
     def set_holds(self, holds: tuple[Hold, ...]) -> None:
@@ -123,7 +135,7 @@ def fill(
     account_memories: dict[str, AccountMemory],
     *,
     today: date,
-    trips_since: datetime,
+    now: datetime,
     first: bool,
 ) -> None:
     """Take over holds, control points, balances, warnings and waiting cuts from the books.
@@ -151,13 +163,23 @@ def fill(
         memory.cut_approved = cut is not None and cut.approved_at is not None
     if first:
         _fill_first(connection, by_id)
-    for memory in memories:
-        memory.trips_at = ()
-    for circuit_id, placed_at in books_holds.trips(connection, circuit_ids=ids, since=trips_since):
-        by_id[circuit_id].trips_at += (placed_at,)
+    restored = books_trips.restores(connection, circuit_ids=ids, since=now - timedelta(seconds=LOOK_BACK_S))
+    for circuit_id, memory in by_id.items():
+        memory.restores = restored.get(circuit_id, ())
+    _fill_permits(connection, memories, now)
     _fill_accounts(connection, by_id, account_memories, today=today)
     for memory in memories:
         memory.settle_quiet()
+
+
+def _fill_permits(connection: Connection, memories: Sequence[CircuitMemory], now: datetime) -> None:
+    room_ids = {memory.circuit.room_id for memory in memories}
+    standing = permits.standing(connection, now=now, room_ids=sorted(room_ids))
+    for memory in memories:
+        memory.permits = tuple(
+            Allowance(appliance=one.appliance, from_w=one.from_w, to_w=one.to_w, until_at=one.to_at)
+            for one in standing.get(memory.circuit.room_id, ())
+        )
 
 
 def _fill_keep_supply(connection: Connection, memories: Sequence[CircuitMemory]) -> None:
@@ -186,6 +208,8 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
             meter_points.c.last_seen_at,
         ).where(meter_points.c.circuit_id.in_(sorted(by_id)))
     )
+    for circuit_id, kept in policies.memories(connection, sorted(by_id)).items():
+        by_id[circuit_id].kept = kept
     for row in rows:
         memory = by_id[row.circuit_id]
         memory.metered_wh = row.metered_wh

@@ -1,17 +1,23 @@
-"""The gateway's control policies. A new one is a file of rules and one line in `build_policies`."""
+"""What a policy of the gateway is, and arrears as one. All of them are put together in `gateway/rules.py`."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dormpower.domain import arrears
 from dormpower.domain.arrears import ArrearsFacts, ArrearsPolicy, Remember, Warn, Warnings
 from dormpower.domain.holds import Enforcement, Hold, Reason
-from dormpower.domain.policy import ClearAlarm, LetGo, Place, RaiseAlarm, Wait
+from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm, Wait
+from dormpower.domain.prohibited import Allowance
+from dormpower.domain.restoring import Restore
 from dormpower.domain.samples import ChannelSample
 
-Decision = Place | LetGo | RaiseAlarm | ClearAlarm | Warn | Remember | Wait
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm | Warn | Remember | Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +25,8 @@ class CircuitFacts:
     """What a policy may look at for one circuit. `available_wh` is None for a circuit without an account.
 
     `sample` is None when the circuit is looked at without a new sample. `fresh` says that an accepted register
-    is within the stale limit.
+    is within the stale limit, `sample_is_new` that the sample was taken after the last command's read-back.
+    `watched` is what the rule has made of the samples so far (`Policy.watch`).
     """
 
     circuit_id: str
@@ -33,6 +40,11 @@ class CircuitFacts:
     keep_supply: bool
     payment_pending_since: datetime | None
     warnings: Warnings
+    sample_is_new: bool = False
+    watched: object = None
+    restores: tuple[Restore, ...] = ()
+    permits: tuple[Allowance, ...] = ()
+    alarms: frozenset[str] = frozenset()
     shadow_only: bool = False  # restored books that nobody has confirmed yet: no policy opens a relay
 
 
@@ -47,20 +59,73 @@ class Policy(Protocol):
     def reason(self) -> Reason:
         """What its holds say."""
 
+    @property
+    def counts_when_changed(self) -> bool:
+        """Whether the breaker counts its cuts while the rule has changed within a day (invariant 24)."""
+
+    def described(self) -> Mapping[str, Any]:
+        """Return the rule's configuration as JSON values: what tells one version from the next."""
+
+    def mode_of(self, circuit_id: str) -> Enforcement:
+        """Return the mode in force for a circuit."""
+
     def quiet(self, available_wh: int) -> bool:
         """Whether a balance alone says that there is nothing to decide: the cheap test for the common case."""
+
+    def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> object:
+        """Return what the rule makes of the samples after one more; asked for every sample, so cheap."""
+
+    def wants_look(self, watched: object) -> bool:
+        """Whether what was made of the samples asks for a decision."""
+
+    def freeze(self, watched: object) -> Mapping[str, Any] | None:
+        """Return what has to survive a restart, as JSON values; None where nothing has."""
+
+    def thaw(self, memory: Mapping[str, Any]) -> object:
+        """Return what `freeze` wrote as what it was."""
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return what to do now."""
 
 
+class WatchesNothing:
+    """What a rule has that makes nothing of the samples themselves."""
+
+    __slots__ = ()
+
+    def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> object:  # noqa: ARG002
+        """Make nothing of it."""
+        return None
+
+    def wants_look(self, watched: object) -> bool:  # noqa: ARG002
+        """Ask for nothing."""
+        return False
+
+    def freeze(self, watched: object) -> Mapping[str, Any] | None:  # noqa: ARG002
+        """Keep nothing."""
+        return None
+
+    def thaw(self, memory: Mapping[str, Any]) -> object:  # noqa: ARG002
+        """Take nothing back."""
+        return None
+
+
 @dataclass(frozen=True, slots=True)
-class ArrearsRule:
+class ArrearsRule(WatchesNothing):
     """Arrears as a policy of the gateway."""
 
     policy: ArrearsPolicy
     rule: str = arrears.RULE
     reason: Reason = Reason.ARREARS
+    counts_when_changed: bool = True
+
+    def described(self) -> Mapping[str, Any]:
+        """Return the thresholds, times and mode."""
+        return described(self.policy)
+
+    def mode_of(self, circuit_id: str) -> Enforcement:  # noqa: ARG002
+        """Return the site's mode: arrears have no overrides."""
+        return self.policy.mode
 
     def quiet(self, available_wh: int) -> bool:
         """Above the first warning's threshold there is nothing to decide."""
@@ -71,8 +136,9 @@ class ArrearsRule:
         if facts.available_wh is None:
             return ()
         policy = self.policy
-        if facts.shadow_only and policy.mode is Enforcement.ENFORCE:
-            policy = replace(policy, mode=Enforcement.SHADOW)
+        mode = mode_in_force(policy.mode, facts)
+        if mode is not policy.mode:
+            policy = replace(policy, mode=mode)
         mine = [hold for hold in facts.holds if hold.reason is Reason.ARREARS]
         decision = arrears.decide(
             ArrearsFacts(
@@ -92,6 +158,23 @@ class ArrearsRule:
         return () if decision is None else (decision,)
 
 
-def build_policies(*, arrears_policy: ArrearsPolicy) -> Sequence[Policy]:
-    """Return the policies in the order in which they are asked."""
-    return (ArrearsRule(arrears_policy),)
+def described(policy: "DataclassInstance") -> dict[str, Any]:
+    """Return a policy's settings as JSON values, without what is worked out from them."""
+    return {
+        one.name: _plain(getattr(policy, one.name)) for one in fields(policy) if one.init and one.name != "zone"
+    }
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return described(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.value if isinstance(value, Enum) else value
+
+
+def mode_in_force(mode: Enforcement, facts: CircuitFacts) -> Enforcement:
+    """Return the mode that counts: restored books that nobody has confirmed yet open no relay."""
+    return Enforcement.SHADOW if facts.shadow_only and mode is Enforcement.ENFORCE else mode

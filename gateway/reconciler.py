@@ -34,7 +34,7 @@ from dormpower.domain.reconcile import (
 from dormpower.domain.samples import Relay
 from dormpower.domain.trips import Judged
 from gateway.control_memory import CircuitMemory
-from gateway.decisions import confirms_lockout
+from gateway.looking import confirms_lockout
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
 log = structlog.get_logger()

@@ -25,6 +25,7 @@ from dormpower.books import audit_log, counters, events, journal, migration, set
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
+from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
 from gateway.composition import (
@@ -273,9 +274,27 @@ class Gateway:
         figures["poll_longest_cycle_s"] = max((one.cycle_s for one in polled), default=0.0)
         if self._link is not None:
             counts = self._link.counts
-            for name in ("readings", "acknowledged", "foreign", "retained", "missed", "repeated"):
+            for name in (
+                "readings",
+                "acknowledged",
+                "foreign",
+                "retained",
+                "missed",
+                "repeated",
+                "unmatched_results",
+                "overflowed",
+            ):
                 figures[f"mqtt_{name}"] = float(getattr(counts, name))
             figures["mqtt_refused"] = float(sum(counts.refused.values()))
+        outbox = self.readings.counts() if isinstance(self.readings, InfluxReadings) else None
+        if outbox is not None:
+            figures |= {
+                "outbox_pending": float(outbox.pending_lines),
+                "outbox_pending_bytes": float(outbox.pending_bytes),
+                "outbox_delivered": float(outbox.delivered_lines),
+                "outbox_dropped": float(outbox.dropped_lines),
+                "outbox_rejected": float(outbox.rejected_lines),
+            }
         return figures
 
 

@@ -8,7 +8,7 @@ Who may release what (invariant 15): a rule's hold only the rule that placed it 
 holder, or an admin with a recorded reason.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,7 @@ _COLUMNS = (
     holds.c.evidence,
     holds.c.expected_release_at,
     holds.c.confirmed_open_at,
+    holds.c.scoped_hold_id,
 )
 _MANY = 500  # circuit ids in one IN list
 
@@ -74,10 +75,11 @@ def place(
     shadow: bool = False,
     expected_release_at: datetime | None = None,
     note: str | None = None,
+    scoped_hold_id: str = "",
 ) -> str:
     """Place a hold and return its id; where the same one stands already, that one's id, and nothing is written.
 
-    The same one: same circuit, reason, holder and shadow. `placed_by` is `rule:NAME` or a user name.
+    The same one: same circuit, reason, holder, shadow and scoped hold. `placed_by` is `rule:NAME` or a user.
     """
     states.lock(connection, circuit_id)
     standing_id = connection.scalar(
@@ -86,6 +88,7 @@ def place(
             holds.c.reason == reason.value,
             holds.c.holder == holder,
             holds.c.shadow == shadow,
+            holds.c.scoped_hold_id == scoped_hold_id,
             holds.c.released_at.is_(None),
         )
     )
@@ -104,6 +107,7 @@ def place(
             note=note,
             evidence=dict(evidence),
             expected_release_at=expected_release_at,
+            scoped_hold_id=scoped_hold_id,
         )
     )
     _after_change(
@@ -244,14 +248,37 @@ def lift_lockout(
     UnableToReleaseHoldError for somebody else's lock-out without a reason.
     """
     lockout = get_lockout(connection, lockout_id)
+    found = _find(connection, hold_id=lockout_id)
+    if found[0].scoped_hold_id:
+        raise UnableToReleaseHoldError(
+            f"lock-out {lockout_id} of {lockout.circuit_id}: part of {found[0].scoped_hold_id}, "
+            "which ends as a whole"
+        )
     if lockout.holder != actor and not (admin_reason or "").strip():
         raise UnableToReleaseHoldError(
             f"lock-out {lockout_id} of {lockout.circuit_id}: held by {lockout.holder}, who alone removes it; "
             "an admin may with a recorded reason"
         )
-    for hold in _find(connection, hold_id=lockout_id):
+    for hold in found:
         _release(connection, hold, actor=actor, evidence={"admin_reason": admin_reason}, now=now)
     return lockout
+
+
+def release_member(
+    connection: Connection, hold: Hold, *, actor: str, evidence: Mapping[str, Any], now: datetime
+) -> int:
+    """Release one circuit's hold of a scoped one that has ended; `books.scoped_holds` alone calls this."""
+    if not hold.scoped_hold_id:
+        raise UnableToReleaseHoldError(f"hold {hold.hold_id} of {hold.circuit_id}: not part of a scoped hold")
+    return _release(connection, hold, actor=actor, evidence=evidence, now=now)
+
+
+def members(connection: Connection, scoped_hold_id: str, *, limit: int) -> list[Hold]:
+    """Return standing holds that are part of a scoped one, at most `limit`."""
+    found: dict[str, list[Hold]] = {}
+    query = sa.select(*_COLUMNS).where(holds.c.released_at.is_(None), holds.c.scoped_hold_id == scoped_hold_id)
+    _gather(connection.execute(query.order_by(holds.c.hold_id).limit(limit)), found)
+    return [hold for held in found.values() for hold in held]
 
 
 def confirm_open(connection: Connection, *, circuit_id: str, now: datetime) -> int:
@@ -271,29 +298,19 @@ def confirm_open(connection: Connection, *, circuit_id: str, now: datetime) -> i
     return int(result.rowcount)
 
 
-def placed_times(connection: Connection, *, reason: Reason, since: datetime) -> list[datetime]:
-    """Return when enforced holds of a reason were placed after `since`, oldest first: the breaker's count."""
+def placed_times(connection: Connection, *, reasons: Collection[Reason], since: datetime) -> list[datetime]:
+    """Return when enforced holds of these reasons were placed after `since`, oldest first."""
     return list(
         connection.scalars(
             sa.select(holds.c.placed_at)
-            .where(holds.c.reason == reason.value, holds.c.shadow.is_(sa.false()), holds.c.placed_at > since)
+            .where(
+                holds.c.reason.in_(sorted(reason.value for reason in reasons)),
+                holds.c.shadow.is_(sa.false()),
+                holds.c.placed_at > since,
+            )
             .order_by(holds.c.placed_at)
         )
     )
-
-
-def trips(connection: Connection, *, circuit_ids: Sequence[str], since: datetime) -> list[tuple[str, datetime]]:
-    """Return (circuit, placed_at) of the trips and local openings placed after `since`, released ones too."""
-    rows = connection.execute(
-        sa.select(holds.c.circuit_id, holds.c.placed_at)
-        .where(
-            holds.c.circuit_id.in_(list(circuit_ids)),
-            holds.c.reason.in_([Reason.MODULE_TRIP.value, Reason.OPENED_LOCALLY.value]),
-            holds.c.placed_at > since,
-        )
-        .order_by(holds.c.placed_at)
-    )
-    return [(row.circuit_id, row.placed_at) for row in rows]
 
 
 def _find(

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.loadsteps import LoadStep, StepRules
-from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm
+from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm, Wait
 from dormpower.domain.restoring import Restore, RestorePolicy, planned_release_at, release
 
 RULE = "rule:prohibited"
@@ -109,7 +109,7 @@ class ProhibitedFacts:
     alarmed: bool
 
 
-Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm
+Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm | Wait
 
 
 def action_for(
@@ -143,10 +143,12 @@ def decide(facts: ProhibitedFacts, policy: ProhibitedPolicy, *, now: datetime) -
 
 def _trip(
     found: LoadStep, own: list[Hold], facts: ProhibitedFacts, policy: ProhibitedPolicy, *, now: datetime
-) -> Place | None:
+) -> Place | Wait | None:
     shadow = policy.mode is Enforcement.SHADOW
     if any(hold.shadow is shadow for hold in own) or _dealt_with(found, facts.restores):
         return None
+    if not facts.fresh:
+        return Wait(why="no_new_sample")
     return Place(
         reason=Reason.PROHIBITED,
         shadow=shadow,

@@ -135,8 +135,8 @@ def decide(facts: OverloadFacts, policy: OverloadPolicy, *, now: datetime) -> De
             return ended
     if policy.mode is Enforcement.OFF or facts.over is None:
         return None
-    if not is_over(facts.over, policy):
-        return Wait(why="debounce")
+    if not facts.fresh or not is_over(facts.over, policy):
+        return Wait(why="debounce" if facts.fresh else "no_new_sample")
     shadow = policy.mode is Enforcement.SHADOW
     if any(hold.shadow is shadow for hold in _own(facts.holds)):
         return None

@@ -18,11 +18,12 @@ A relay that reports nothing gives no hold; flags give their alarms all the same
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.holds import Reason
-from dormpower.domain.policy import ClearAlarm, LetGo, Place, RaiseAlarm
+from dormpower.domain.policy import ClearAlarm, Place, RaiseAlarm
+from dormpower.domain.restoring import Restore, RestorePolicy, planned_release_at
 from dormpower.domain.samples import TRIP_FLAGS, ChannelSample, Flag, Relay
 
 RULE = "rule:trips"
@@ -31,8 +32,7 @@ RULE = "rule:trips"
 DRAWING_POWER_W = 10.0
 DRAWING_CURRENT_A = 0.1
 DRAWING_SAMPLES = 2
-MAX_SELF_RESTORES = 3
-DAY_S = 24 * 3600
+RESTORES_A_DAY = 3
 
 FLAG_ALARMS = (
     (Flag.OVER_TEMPERATURE, AlarmKind.OVER_TEMPERATURE),
@@ -56,16 +56,15 @@ class Judged:
 class TripFacts:
     """What is known beside the sample.
 
-    `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `trips_at`:
-    earlier module trips, for the daily bound of self-restores (invariant 21). `self_restore_s` is the
-    profile's, None where maintenance resets.
+    `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `restoring`: the
+    profile's self-restore delay and its daily bound (invariant 21), None where maintenance resets; `restores`
+    the closings by timers so far.
     """
 
     wanted: Relay
     ours_open: bool
-    self_restore_s: float | None = None
-    trips_at: tuple[datetime, ...] = ()
-    max_self_restores: int = MAX_SELF_RESTORES
+    restoring: RestorePolicy | None = None
+    restores: tuple[Restore, ...] = ()
 
 
 def unchanged(before: Judged, sample: ChannelSample, wanted: Relay) -> bool:
@@ -89,16 +88,6 @@ def judge(
         drawing_samples=min(before.drawing_samples + 1, DRAWING_SAMPLES) if drawing else 0,
     )
     return after, tuple(_findings(before, after, sample, facts, now=now))
-
-
-def self_restore_due(*, expected_release_at: datetime | None, fresh: bool, now: datetime) -> bool:
-    """Whether a trip's timer releases its hold now: only on fresh data (DESIGN §3.5)."""
-    return expected_release_at is not None and fresh and now >= expected_release_at
-
-
-def let_go(reason: Reason) -> LetGo:
-    """Return the release of a trip whose timer is over."""
-    return LetGo(reason=reason, evidence={"cause": "self_restore_delay_over"})
 
 
 def _findings(
@@ -129,23 +118,20 @@ def _opening(before: Judged, sample: ChannelSample, facts: TripFacts, *, now: da
         yield Place(
             reason=Reason.MODULE_TRIP,
             evidence=_evidence(sample),
-            expected_release_at=_self_restore_at(facts, facts.trips_at, now=now),
+            expected_release_at=_self_restore_at(facts, Reason.MODULE_TRIP, now=now),
         )
     elif not facts.ours_open and before.relay is not Relay.OPEN:
         yield Place(
             reason=Reason.OPENED_LOCALLY,
             evidence=_evidence(sample),
-            expected_release_at=_self_restore_at(facts, facts.trips_at, now=now),
+            expected_release_at=_self_restore_at(facts, Reason.OPENED_LOCALLY, now=now),
         )
 
 
-def _self_restore_at(facts: TripFacts, trips_at: tuple[datetime, ...], *, now: datetime) -> datetime | None:
-    if facts.self_restore_s is None:
+def _self_restore_at(facts: TripFacts, reason: Reason, *, now: datetime) -> datetime | None:
+    if facts.restoring is None:
         return None
-    since = now - timedelta(seconds=DAY_S)
-    if sum(at > since for at in trips_at) >= facts.max_self_restores:
-        return None  # latched: maintenance resets it
-    return now + timedelta(seconds=facts.self_restore_s)
+    return planned_release_at(facts.restoring, facts.restores, reason=reason, shadow=False, now=now)
 
 
 def _draws(sample: ChannelSample) -> bool:

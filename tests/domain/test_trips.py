@@ -1,6 +1,7 @@
 """Relay and flags of a sample judged together: a table, and what must never happen."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from dormpower.domain.holds import Reason
 from dormpower.domain.policy import ClearAlarm, Place, RaiseAlarm
+from dormpower.domain.restoring import Restore, RestorePolicy
 from dormpower.domain.samples import ChannelSample, Flag, Relay
-from dormpower.domain.trips import Judged, TripFacts, judge, self_restore_due, unchanged
+from dormpower.domain.trips import Judged, TripFacts, judge, unchanged
 
 NOW = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 OPEN, CLOSED = Relay.OPEN, Relay.CLOSED
@@ -74,19 +76,17 @@ def test_one_sample_of_current_through_an_open_relay_is_no_alarm_two_are() -> No
 
 
 def test_after_the_daily_number_of_self_restores_a_trip_is_latched() -> None:
-    earlier = tuple(NOW - timedelta(hours=hours) for hours in (23, 5, 1))
-    for trips_at, timed in ((earlier[1:], True), (earlier, False)):
-        facts = TripFacts(wanted=CLOSED, ours_open=False, self_restore_s=300, trips_at=trips_at)
+    closings = [Restore(at=NOW - timedelta(hours=hours), reason=Reason.MODULE_TRIP) for hours in (3, 2, 1)]
+    for restores, timed in ((closings[1:], True), (closings, False)):
+        facts = TripFacts(
+            wanted=CLOSED,
+            ours_open=False,
+            restoring=RestorePolicy(zone=ZoneInfo("Asia/Shanghai"), delay_s=300, times_a_day=3),
+            restores=tuple(restores),
+        )
         _, findings = judge(Judged(relay=CLOSED), sample(OPEN, TRIP), facts, now=NOW)
         (place,) = [one for one in findings if isinstance(one, Place)]
         assert place.expected_release_at == (NOW + timedelta(seconds=300) if timed else None)
-
-
-def test_a_timer_releases_only_on_fresh_data() -> None:
-    assert self_restore_due(expected_release_at=NOW, fresh=True, now=NOW)
-    assert not self_restore_due(expected_release_at=NOW, fresh=False, now=NOW)
-    assert not self_restore_due(expected_release_at=NOW, fresh=True, now=NOW - timedelta(seconds=1))
-    assert not self_restore_due(expected_release_at=None, fresh=True, now=NOW)
 
 
 relays = st.sampled_from([None, OPEN, CLOSED])

@@ -37,7 +37,7 @@ from dormpower.domain.holds import Enforcement, Reason, SupplyState
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
-from gateway.policies import build_policies
+from gateway.rules import build_policies
 from gateway.ports import SwitchOutcome, SwitchResult
 
 ZONE = ZoneInfo("Asia/Shanghai")

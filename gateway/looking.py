@@ -1,0 +1,160 @@
+"""A look at one circuit: what is known at its start, what stands at its end, and the relay's part of it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms
+from dormpower.books import control as books_control
+from dormpower.books import policies as books_policies
+from dormpower.domain import trips
+from dormpower.domain.alarms import AlarmKind
+from dormpower.domain.arrears import Warnings
+from dormpower.domain.holds import Hold, Reason, SupplyState, wanted_relay
+from dormpower.domain.restoring import Restore, RestorePolicy
+from dormpower.domain.samples import ChannelSample, Relay
+from dormpower.domain.trips import Finding, Judged, TripFacts
+from gateway.control_memory import CircuitMemory
+from gateway.policies import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is known at the moment of looking. `judges_relay`: the sample may be judged against the commands."""
+
+    available_wh: int | None
+    fresh: bool
+    sample: ChannelSample | None = None
+    sampled_at: datetime | None = None
+    sampling_period_s: float | None = None
+    judged: Judged
+    judges_relay: bool = False
+    watched: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What stands after a look, within its transaction."""
+
+    holds: tuple[Hold, ...]
+    judged: Judged
+    warnings: Warnings
+    state: SupplyState
+    active_alarms: frozenset[str]
+    pending_cut: str | None
+    cut_approved: bool
+    restores: tuple[Restore, ...] = ()
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    base_wh: int | None = None
+    changed: bool = False
+    noted: dict[str, object] = field(default_factory=dict)  # control point columns that were written
+
+
+def outcome_at_start(memory: CircuitMemory, look: Look) -> Outcome:
+    """Return what stands before anything is decided."""
+    return Outcome(
+        holds=memory.holds,
+        judged=look.judged,
+        warnings=memory.warnings,
+        state=memory.state,
+        active_alarms=memory.active_alarms,
+        pending_cut=memory.pending_cut,
+        cut_approved=memory.cut_approved,
+        restores=memory.restores,
+        kept=memory.kept,
+    )
+
+
+def watch(
+    policies: Sequence[Policy],
+    memory: CircuitMemory,
+    before: Mapping[str, object],
+    sample: ChannelSample,
+    at: datetime,
+) -> Mapping[str, object]:
+    """Return what the rules make of the samples after one more; what one kept across a restart is taken up."""
+    circuit_id = memory.circuit.circuit_id
+    after: dict[str, object] = {}
+    for policy in policies:
+        rule = policy.rule
+        known = before.get(rule)
+        if known is None and rule in memory.kept and rule not in before:
+            known = policy.thaw(memory.kept[rule])
+        after[rule] = policy.watch(circuit_id, known, sample, at)
+    return after
+
+
+def keep_watched(
+    connection: Connection, memory: CircuitMemory, policy: Policy, look: Look, outcome: Outcome
+) -> None:
+    """Write what a rule has to know after a restart, where that has become another thing."""
+    if look.sample is None:
+        return
+    standing = any(hold.placed_by == policy.rule for hold in outcome.holds)
+    kept = None if standing else policy.freeze(look.watched.get(policy.rule))
+    if kept == outcome.kept.get(policy.rule):
+        return
+    books_policies.remember(connection, circuit_id=memory.circuit.circuit_id, rule=policy.rule, memory=kept)
+    others = {rule: one for rule, one in outcome.kept.items() if rule != policy.rule}
+    outcome.kept = others if kept is None else {**others, policy.rule: kept}
+
+
+def restoring_of(memory: CircuitMemory, zone: ZoneInfo) -> RestorePolicy | None:
+    """Return how the module's own trips end; None where only maintenance ends them."""
+    circuit = memory.circuit
+    if circuit.self_restore_s is None:
+        return None
+    return RestorePolicy(zone=zone, delay_s=circuit.self_restore_s, times_a_day=circuit.restores_a_day)
+
+
+def judge_relay(
+    memory: CircuitMemory, look: Look, outcome: Outcome, *, zone: ZoneInfo, now: datetime
+) -> Iterable[Finding]:
+    """Return what follows from the relay and the flags of a sample; the outcome knows it as judged."""
+    if look.sample is None:
+        return ()
+    facts = TripFacts(
+        wanted=wanted_relay(outcome.holds),
+        ours_open=memory.ours_open,
+        restoring=restoring_of(memory, zone),
+        restores=outcome.restores,
+    )
+    sample = look.sample if memory.circuit.has_relay else replace(look.sample, relay=None)
+    outcome.judged, findings = trips.judge(look.judged, sample, facts, now=now)
+    return findings
+
+
+def note_relay(
+    connection: Connection, memory: CircuitMemory, look: Look, outcome: Outcome, *, now: datetime
+) -> None:
+    """Remember across restarts what a relay that moved by itself, or followed at last, means."""
+    circuit_id = memory.circuit.circuit_id
+    relay = outcome.judged.relay
+    if relay is None or not look.judges_relay:
+        return
+    values: dict[str, object] = {}
+    if relay is Relay.OPEN and memory.opened_at is None:
+        values["opened_at"] = look.sampled_at or now
+    elif relay is Relay.CLOSED and (memory.ours_open or memory.opened_at is not None):
+        values |= {"opened_at": None, "commanded_relay": Relay.CLOSED.value}
+    if memory.failures and relay is wanted_relay(outcome.holds):
+        values["failures"] = 0
+        alarms.clear_alarm(
+            connection, kind=AlarmKind.RELAY_FAILED, subject_kind="circuit", subject_id=circuit_id, now=now
+        )
+    if values:
+        books_control.save(connection, circuit_id=circuit_id, now=now, **values)
+        outcome.noted = values
+
+
+def confirms_lockout(memory: CircuitMemory, holds_now: Iterable[Hold], relay: Relay | None) -> bool:
+    """Whether a read-back open confirms a lock-out: not while current flows through the open relay."""
+    return (
+        relay is Relay.OPEN
+        and AlarmKind.OPEN_BUT_DRAWING not in memory.active_alarms
+        and any(hold.reason is Reason.LOCKOUT and hold.confirmed_open_at is None for hold in holds_now)
+    )

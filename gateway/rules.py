@@ -1,0 +1,26 @@
+"""All policies of the gateway. A new one is a file of rules and one line here."""
+
+from collections.abc import Sequence
+
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.prohibited import ProhibitedPolicy
+from dormpower.domain.protection import OverloadPolicy
+from gateway.policies import ArrearsRule, Policy
+from gateway.protection_rules import OverloadRule, Placed, ProhibitedRule
+
+DEFAULT_MAX_GAP_S = 150.0
+
+
+def build_policies(
+    *,
+    arrears_policy: ArrearsPolicy,
+    overload: Placed[OverloadPolicy] | None = None,
+    prohibited: Placed[ProhibitedPolicy] | None = None,
+    max_gap_s: float = DEFAULT_MAX_GAP_S,
+) -> Sequence[Policy]:
+    """Return the policies in the order in which they are asked; what is not given is not in force."""
+    return (
+        OverloadRule(overload or Placed(by_circuit={}, configured={}), max_gap_s),
+        ProhibitedRule(prohibited or Placed(by_circuit={}, configured={})),
+        ArrearsRule(arrears_policy),
+    )
