@@ -32,6 +32,9 @@ class AlarmKind(StrEnum):
     SILENT_AROUND_CUT = "silent_around_cut"
     SILENT_EACH_NIGHT = "silent_each_night"
     LIMIT_NOT_KEPT = "limit_not_kept"
+    FEEDER_OVERLOADED = "feeder_overloaded"
+    FEEDER_UNKNOWN = "feeder_unknown"
+    MAX_OFF_EXCEEDED = "max_off_exceeded"
 
 
 class Priority(StrEnum):
@@ -61,6 +64,9 @@ PRIORITIES: Mapping[AlarmKind, Priority] = MappingProxyType(
         AlarmKind.SILENT_AROUND_CUT: Priority.HIGH,
         AlarmKind.SILENT_EACH_NIGHT: Priority.HIGH,
         AlarmKind.LIMIT_NOT_KEPT: Priority.MEDIUM,
+        AlarmKind.FEEDER_OVERLOADED: Priority.HIGH,
+        AlarmKind.FEEDER_UNKNOWN: Priority.HIGH,
+        AlarmKind.MAX_OFF_EXCEEDED: Priority.MEDIUM,
     }
 )
 
