@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api.metrics import Gauge
+from dormpower.books import counters
 from dormpower.books.tables import (
     alarms,
     circuits,
@@ -27,19 +28,19 @@ def read_gauges(connection: Connection) -> list[Gauge]:
         Gauge(
             name="dormpower_circuits_by_state",
             help="Circuits by supply state.",
-            label="state",
-            values={state.value: states.get(state.value, 0) for state in SupplyState},
+            labels=("state",),
+            values={(state.value,): states.get((state.value,), 0) for state in SupplyState},
         ),
         Gauge(
             name="dormpower_circuits_by_control",
             help="Circuits by how control stands with them.",
-            label="control",
+            labels=("control",),
             values=_grouped(connection, control_points.c.control),
         ),
         Gauge(
             name="dormpower_standing_holds",
             help="Enforced holds by reason.",
-            label="reason",
+            labels=("reason",),
             values=_grouped(
                 connection, holds.c.reason, holds.c.released_at.is_(None), holds.c.shadow.is_(False)
             ),
@@ -47,7 +48,7 @@ def read_gauges(connection: Connection) -> list[Gauge]:
         Gauge(
             name="dormpower_active_alarms",
             help="Active alarms by priority.",
-            label="priority",
+            labels=("priority",),
             values=_grouped(connection, alarms.c.priority, alarms.c.cleared_at.is_(None)),
         ),
         _count(connection, "dormpower_modules_offline", "Modules.", modules.c.online.is_(False)),
@@ -59,18 +60,24 @@ def read_gauges(connection: Connection) -> list[Gauge]:
         ),
         _count(connection, "dormpower_intents_waiting", "Intents.", intents.c.handled_at.is_(None)),
         _count(connection, "dormpower_notices_waiting", "Notices.", notices.c.sent_at.is_(None)),
+        Gauge(
+            name="dormpower_process",
+            help="What each process of the site has counted since it started, as it last left it in the books.",
+            labels=("process", "name"),
+            values=dict(counters.read(connection).items()),
+        ),
     ]
 
 
 def _grouped(
     connection: Connection, column: sa.Column[str], *where: sa.ColumnElement[bool]
-) -> dict[str, float]:
+) -> dict[tuple[str, ...], float]:
     rows = connection.execute(
         sa.select(column.label("key"), sa.func.count().label("number")).where(*where).group_by(column)
     )
-    return {row.key: float(row.number) for row in rows}
+    return {(row.key,): float(row.number) for row in rows}
 
 
 def _count(connection: Connection, name: str, text: str, where: sa.ColumnElement[bool]) -> Gauge:
     number = connection.execute(sa.select(sa.func.count()).where(where)).scalar_one()
-    return Gauge(name=name, help=text, values={"": float(number)})
+    return Gauge(name=name, help=text, values={(): float(number)})

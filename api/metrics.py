@@ -44,12 +44,12 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge:
-    """One gauge's present values; `values` maps the label's value (empty without a label) to the figure."""
+    """One gauge's present values; `values` maps the labels' values (none without labels) to the figure."""
 
     name: str
     help: str
-    label: str | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    values: Mapping[tuple[str, ...], float] = field(default_factory=dict)
 
 
 class BooksCollector(Collector):
@@ -69,10 +69,9 @@ class BooksCollector(Collector):
             "dormpower_books_reachable", "1 while the books can be read.", value=self._reachable
         )
         for gauge in gauges:
-            labels = [gauge.label] if gauge.label else []
-            family = GaugeMetricFamily(gauge.name, gauge.help, labels=labels)
+            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
             for key, value in sorted(gauge.values.items()):
-                family.add_metric([key] if gauge.label else [], value)
+                family.add_metric(key, value)
             yield family
 
     def describe(self) -> list[Metric]:

@@ -10,13 +10,12 @@ holds changes only after the commit, so a batch that failed is judged again from
 changes nothing, because the readings store overwrites the same (circuit, time) and a sample that the books have
 seen is late.
 
-While the books or the readings store can't be reached the batch is kept and retried with back-off; the queue
-fills and then drops its oldest samples, counted. Registers are cumulative, so dropped samples cost detail, not
-energy. Any other fault ends `run`: a broken invariant stops the gateway, loudly.
+While the books or the readings store can't be reached the batch is kept and retried with back-off, and the
+queue fills; what it then gives up, counted, is told in `sample_queue.py`. Any other fault ends `run`: a broken
+invariant stops the gateway, loudly.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from dormpower.domain.meter_state import MeteringRules, MeterState
 from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from gateway.batch import Batch, PointConfig, PointMemory
+from gateway.sample_queue import Queued, SampleQueue
 
 log = structlog.get_logger()
 
@@ -68,14 +68,6 @@ class IntakeCounters:
     dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """A sample that waits for its batch."""
-
-    sample: ModuleSample
-    done: Callable[[], None] | None
-
-
 class Intake:
     """Takes samples in. All methods but `state` belong to the event loop's thread."""
 
@@ -103,14 +95,13 @@ class Intake:
         self._writer = writer
         self._batch_s = batch_s
         self._batch_limit = batch_limit
-        self._queue_limit = queue_limit
         self.rules = MeteringRules(
             days=CampusDays(zone),
             boundary_within=timedelta(seconds=2 * poll_cycle_s * clock.speed),
             ahead=max(AHEAD, timedelta(seconds=AHEAD_REAL_S * clock.speed)),
         )
         self._memory = PointMemory()
-        self._queue: deque[Queued] = deque()
+        self._queue = SampleQueue(queue_limit)
         self._pending: list[Queued] = []  # the batch that failed, first in line
         self._reloads: set[str] = set()
         self._wake = asyncio.Event()
@@ -119,10 +110,8 @@ class Intake:
 
     def submit(self, sample: ModuleSample, *, done: Callable[[], None] | None = None) -> None:
         """Queue a sample; `done` is called on the event loop once it is committed."""
-        if len(self._queue) >= self._queue_limit:
-            self._queue.popleft()
+        if not self._queue.put(sample, done):
             self.counters.dropped += 1
-        self._queue.append(Queued(sample, done))
         self.counters.queue_depth = len(self._queue)
         if not self._wake.is_set():
             self._wake.set()
@@ -175,7 +164,7 @@ class Intake:
 
     async def _commit_next(self) -> int:
         while self._queue and len(self._pending) < self._batch_limit:
-            self._pending.append(self._queue.popleft())
+            self._pending.append(self._queue.take())
         self.counters.queue_depth = len(self._queue)
         pending, reloads = self._pending, frozenset(self._reloads)
         started = self._clock.monotonic()

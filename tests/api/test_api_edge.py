@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 
 from api.app import create_app
 from api.context import ApiSettings
+from dormpower.books import counters
 from dormpower.readings.port import UnableToReachReadingsError
 
 CONTRACT_ROUTES = {
@@ -198,6 +199,13 @@ def test_metrics_count_requests_and_circuits_without_naming_rooms(campus):
     assert "dormpower_books_reachable 1.0" in text
     assert 'route="/api/v1/rooms/{room_id}",status="200"} 1.0' in text
     assert "south-01-101" not in text
+
+
+def test_metrics_tell_what_each_process_has_counted(campus):
+    with campus.books.write() as connection:
+        counters.write(connection, process="g1", values={"outbox_dropped": 7}, real_now=campus.clock.real_now())
+    text = campus.client.get("/metrics").text
+    assert 'dormpower_process{name="outbox_dropped",process="g1"} 7.0' in text
 
 
 def test_docs_load_nothing_from_elsewhere(sqlite_campus):

@@ -20,6 +20,7 @@ from dormpower.domain.samples import ChannelSample, Flag, ModuleSample, Observat
 from dormpower.readings.port import Reading, UnableToReachReadingsError
 from gateway.batch import PointConfig
 from gateway.intake import Intake
+from gateway.sample_queue import SampleQueue
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)  # 08:00 on campus
@@ -363,13 +364,51 @@ def test_a_channel_without_a_commissioning_record_needs_three_samples_across_a_r
     gateway.writer.shutdown()
 
 
-def test_a_full_queue_drops_its_oldest_and_counts_them(gateway: Gateway) -> None:
+def polled(minute: float) -> ModuleSample:
+    at = START + timedelta(minutes=minute)
+    return ModuleSample(module_id="m-1", at=at, channels=[ChannelSample(channel=1, register_wh=1000)])
+
+
+def test_a_full_queue_gives_up_its_oldest_polled_sample_and_never_an_awaited_one(gateway: Gateway) -> None:
+    gateway.restart(queue_limit=3)
+    gateway.submit(1, 1001)
+    gateway.intake.submit(polled(2))
+    gateway.intake.submit(polled(3))
+    gateway.submit(4, 1004)
+    gateway.submit(5, 1005)
+    assert (gateway.intake.counters.dropped, gateway.intake.counters.queue_depth) == (2, 3)
+    gateway.flush()
+    assert len(gateway.acknowledged) == 3
+    assert gateway.point().metered_wh == 5
+
+
+def test_a_full_queue_of_awaited_samples_refuses_a_polled_one(gateway: Gateway) -> None:
+    gateway.restart(queue_limit=2)
+    gateway.submit(1, 1001)
+    gateway.submit(2, 1002)
+    gateway.intake.submit(polled(3))
+    assert (gateway.intake.counters.dropped, gateway.intake.counters.queue_depth) == (1, 2)
+    gateway.flush()
+    assert len(gateway.acknowledged) == 2
+
+
+def test_the_queue_is_bounded_also_where_every_sample_is_awaited(gateway: Gateway) -> None:
     gateway.restart(queue_limit=2)
     for minute in range(1, 5):
         gateway.submit(minute, 1000 + minute)
     assert (gateway.intake.counters.dropped, gateway.intake.counters.queue_depth) == (2, 2)
     gateway.flush()
     assert gateway.point().metered_wh == 4
+
+
+def test_samples_are_taken_in_the_order_of_their_arrival_whatever_their_kind() -> None:
+    queue = SampleQueue(10)
+    kinds = [None, print, print, None, print, None, None]
+    for minute, done in enumerate(kinds):
+        assert queue.put(polled(minute), done)
+    taken = [queue.take() for _ in kinds]
+    assert [one.sample.at for one in taken] == [polled(minute).at for minute in range(len(kinds))]
+    assert len(queue) == 0
 
 
 def test_an_unknown_channel_is_counted_and_acknowledged(gateway: Gateway) -> None:

@@ -1,0 +1,59 @@
+"""The bounded queue in front of intake, and what it gives up first while the stores are away.
+
+The oldest polled sample makes room first: its module will be polled again, and registers are cumulative, so it
+costs detail, not energy. A sample with `done` has a sender that waits for its acknowledgement (a broker) and is
+held back by that: only its window is open at a time. With nothing polled left a polled newcomer is refused, and
+only a queue full of the other kind gives up its oldest. The queue is much longer than the window, so that
+one came over a connection which has ended, and its sender has sent it again since.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dormpower.domain.samples import ModuleSample
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A sample that waits for its batch; with `done` its sender waits for it."""
+
+    sample: ModuleSample
+    done: Callable[[], None] | None
+    number: int
+
+
+class SampleQueue:
+    """Samples in the order of their arrival, at most `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._polled: deque[Queued] = deque()
+        self._awaited: deque[Queued] = deque()
+        self._arrived = 0
+
+    def __len__(self) -> int:
+        return len(self._polled) + len(self._awaited)
+
+    def put(self, sample: ModuleSample, done: Callable[[], None] | None) -> bool:
+        """Add a sample; False where one (perhaps this one) had to be given up."""
+        full = len(self) >= self._limit
+        if full:
+            if self._polled:
+                self._polled.popleft()
+            elif done is None:
+                return False
+            else:
+                self._awaited.popleft()
+        self._arrived += 1
+        queue = self._polled if done is None else self._awaited
+        queue.append(Queued(sample, done, self._arrived))
+        return not full
+
+    def take(self) -> Queued:
+        """Remove and return the sample that came first. Raises IndexError where none waits."""
+        if not self._polled:
+            return self._awaited.popleft()
+        if not self._awaited or self._polled[0].number < self._awaited[0].number:
+            return self._polled.popleft()
+        return self._awaited.popleft()
