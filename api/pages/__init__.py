@@ -1,6 +1,6 @@
 """Server-rendered pages: the same functions of the books as the API's routers, shown to people."""
 
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
@@ -8,12 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.app import UnguardedRouteError
-from api.pages import door, room
+from api.pages import alarms, buildings, door, money, room
 from api.pages.rights import PAGES
 from api.pages.visit import error_page
 from api.problems import Problem
 
-ROUTERS: tuple[APIRouter, ...] = (door.router, room.router)
+ROUTERS: tuple[APIRouter, ...] = (door.router, room.router, money.router, buildings.router, alarms.router)
 
 
 def install(app: FastAPI) -> None:
@@ -28,7 +28,8 @@ def install(app: FastAPI) -> None:
     missing, stale = present - set(PAGES), set(PAGES) - present
     if missing or stale:
         raise UnguardedRouteError(
-            f"api/pages/rights.py: pages without a rule: {sorted(missing)}; rules without a page: {sorted(stale)}"
+            f"api/pages/rights.py: pages without a rule: {sorted(missing)}; "
+            f"rules without a page: {sorted(stale)}"
         )
     for router in ROUTERS:
         app.include_router(router)
@@ -37,12 +38,13 @@ def install(app: FastAPI) -> None:
 
 def _answer_strangers(app: FastAPI) -> None:
     """An address that no route has is a page for a browser, and a problem document for all others."""
-    others: Callable[[Request, Exception], Awaitable[Response]] = app.exception_handlers[HTTPException]
+    others: Any = app.exception_handlers[HTTPException]
 
     async def on_http(request: Request, fault: Exception) -> Response:
         browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
         if browser and isinstance(fault, HTTPException) and fault.status_code == 404:
             return error_page(request, Problem.NOT_FOUND)
-        return await others(request, fault)
+        answer: Response = await others(request, fault)
+        return answer
 
     app.add_exception_handler(HTTPException, on_http)

@@ -75,7 +75,8 @@ class Visit:
         """Return a page."""
         principal = self.access.principal if self.access else None
         return HTMLResponse(
-            _fill(self.request, self.context, self.say, template, principal, values), status_code=status_code
+            _fill(self.request, self.context, self.say, template, principal=principal, values=values),
+            status_code=status_code,
         )
 
 
@@ -185,7 +186,7 @@ def error_page(
     context = context_of(request)
     say = Wording(language_of(request, context), context.zone)
     code = _ERRORS.get(problem, "invalid")
-    page = _fill(request, context, say, "error.html", None, {"code": code})
+    page = _fill(request, context, say, "error.html", values={"code": code})
     return HTMLResponse(page, status_code=status or CODES[problem][0], headers=dict(headers or {}))
 
 
@@ -211,7 +212,8 @@ def _fill(
     context: ApiContext,
     say: Wording,
     template: str,
-    principal: Principal | None,
+    *,
+    principal: Principal | None = None,
     values: Mapping[str, object],
 ) -> str:
     role = principal.user.role if principal else None
