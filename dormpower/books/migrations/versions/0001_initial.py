@@ -84,6 +84,23 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "feeder_states",
+        sa.Column("feeder_id", sa.String(), nullable=False),
+        sa.Column("parent", sa.String(), nullable=True),
+        sa.Column("limit_w", sa.BigInteger(), nullable=False),
+        sa.Column("mode", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("measured_w", sa.BigInteger(), nullable=True),
+        sa.Column("expected_w", sa.BigInteger(), nullable=False),
+        sa.Column("projected_w", sa.BigInteger(), nullable=False),
+        sa.Column("reserved_w", sa.BigInteger(), nullable=False),
+        sa.Column("circuits_off", sa.Integer(), nullable=False),
+        sa.Column("sampled_at", sa.BigInteger(), nullable=True),
+        sa.Column("decided_at", sa.BigInteger(), nullable=False),
+        sa.Column("memory", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("feeder_id", name=op.f("pk_feeder_states")),
+    )
+    op.create_table(
         "jobs",
         sa.Column("job", sa.String(), nullable=False),
         sa.Column("period", sa.String(), nullable=False),
@@ -578,6 +595,28 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement for each table and index
             ["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_settled_days_circuit_id")
         ),
         sa.PrimaryKeyConstraint("circuit_id", "used_on", name=op.f("pk_settled_days")),
+    )
+    op.create_table(
+        "shed_minutes",
+        sa.Column("circuit_id", sa.String(), nullable=False),
+        sa.Column("used_on", sa.Date(), nullable=False),
+        sa.Column("shadow", sa.Boolean(), nullable=False),
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("off_ms", sa.BigInteger(), nullable=False),
+        sa.Column("turns", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_shed_minutes_circuit_id")
+        ),
+        sa.ForeignKeyConstraint(["room_id"], ["rooms.room_id"], name=op.f("fk_shed_minutes_room_id")),
+        sa.PrimaryKeyConstraint("circuit_id", "used_on", "shadow", name=op.f("pk_shed_minutes")),
+    )
+    op.create_index("ix_shed_minutes_room_id_used_on", "shed_minutes", ["room_id", "used_on"], unique=False)
+    op.create_table(
+        "shed_turns",
+        sa.Column("circuit_id", sa.String(), nullable=False),
+        sa.Column("memory", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["circuit_id"], ["circuits.circuit_id"], name=op.f("fk_shed_turns_circuit_id")),
+        sa.PrimaryKeyConstraint("circuit_id", name=op.f("pk_shed_turns")),
     )
     op.create_table(
         "state_changes",
