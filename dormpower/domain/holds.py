@@ -119,6 +119,7 @@ class Hold:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     expected_release_at: datetime | None = None
     confirmed_open_at: datetime | None = None
+    scoped_hold_id: str = ""  # part of a hold over a part of the site, which ends as a whole
 
     @property
     def release(self) -> Release:
