@@ -1,13 +1,14 @@
 """`dormpower migrate`, `settle` and `audit`: the books' version, what is due, and the proof."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import typer
 from rich.console import Console
 
 from config.settings import load
-from dormpower.books import migration
+from dormpower.books import audit_log, migration
 from dormpower.books.database import Books, open_books
 from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, site_books
 
@@ -43,7 +44,8 @@ def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Prove the books; exit 1 with what fails."""
     settings = load(config)
     with site_books(settings) as books:
-        broken = broken_rules(books, console=Console(stderr=True))
+        heads = audit_log.read_heads(settings.folder / audit_log.HEADS_FILE)
+        broken = broken_rules(books, heads=heads, console=Console(stderr=True))
     if as_json:
         typer.echo(json.dumps({"holds": not broken, "broken": broken}, ensure_ascii=False))
     else:
@@ -54,11 +56,14 @@ def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def broken_rules(books: Books, *, console: Console | None = None) -> list[str]:
+def broken_rules(
+    books: Books, *, heads: Sequence[audit_log.Head] = (), console: Console | None = None
+) -> list[str]:
     """Return a sentence for each rule that the books break; none where they prove. Progress on `console`."""
     from dormpower.books import proof  # noqa: PLC0415 - most commands do without it
 
     if console is None:
-        return [str(one) for one in proof.prove(books)]
+        return [str(one) for one in proof.prove(books, heads=heads)]
     with console.status("proving the books") as status:
-        return [str(one) for one in proof.prove(books, progress=lambda rule: status.update(f"proving: {rule}"))]
+        found = proof.prove(books, heads=heads, progress=lambda rule: status.update(f"proving: {rule}"))
+    return [str(one) for one in found]

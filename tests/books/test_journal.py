@@ -1,5 +1,6 @@
 """The journal on real databases: one posting for one key, lots that add up, and a proof that finds faults."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -17,7 +18,7 @@ PRICE = Price(from_on=date(2026, 1, 1), kind="all", price_millifen_per_kwh=56530
 @dataclass(frozen=True, kw_only=True)
 class Charge:
     circuit_id: str = "r1-ac"
-    account_id: str = "acc-1"
+    account_id: str = "acc-r1-ac"
     used_on: date
     energy_wh: int
     number: int = 1
@@ -26,22 +27,8 @@ class Charge:
 
 
 @pytest.fixture
-def seeded(books: Books) -> Books:
-    with books.write() as connection:
-        connection.execute(
-            sa.insert(tables.rooms).values(
-                room_id="r1", campus="c", building="b", floor="1", name="r1", rated_current_a=10
-            )
-        )
-        connection.execute(sa.insert(tables.circuits).values(circuit_id="r1-ac", room_id="r1", kind="ac"))
-        connection.execute(sa.insert(tables.accounts).values(account_id="acc-1", opened_at=NOW))
-        connection.execute(
-            sa.insert(tables.account_links).values(
-                account_id="acc-1", circuit_id="r1-ac", from_on=date(2026, 1, 1)
-            )
-        )
-        connection.execute(sa.insert(tables.meter_points).values(circuit_id="r1-ac"))
-    return books
+def seeded(one_room: Books) -> Books:
+    return one_room
 
 
 def recharge(books: Books, *, amount_fen: int = 1000, key: str = "k1") -> journal.Posted:
@@ -70,19 +57,23 @@ def test_the_same_key_gets_the_same_bytes_and_other_content_a_conflict(seeded: B
     assert proof.prove(seeded) == []
 
 
-def test_days_overdraft_adjustments_and_the_next_recharge_keep_the_books_proven(seeded: Books):
+def test_days_overdraft_adjustments_and_the_next_recharge_keep_the_books_proven(
+    seeded: Books, meter: Callable[[dict[date, int]], None]
+):
     recharge(seeded)
+    meter({date(2026, 2, 1): 9000, date(2026, 2, 2): 9500, date(2026, 2, 3): 0})
     with seeded.write() as connection:
         days = [Charge(used_on=date(2026, 2, day), energy_wh=9000) for day in (1, 2, 3)]
         journal.post_consumptions(connection, days, now=NOW)
-        assert accounts.balances_wh(connection, ["acc-1"]) == {"acc-1": 17689 - 27000}
+        assert accounts.balances_wh(connection, ["acc-r1-ac"]) == {"acc-r1-ac": 17689 - 27000}
         back = Charge(used_on=date(2026, 2, 3), energy_wh=0, number=2, difference_wh=-9000)
         journal.post_adjustment(connection, back, now=NOW)
         more = Charge(used_on=date(2026, 2, 2), energy_wh=9500, number=2, difference_wh=500)
         journal.post_adjustment(connection, more, now=NOW)
+        connection.execute(sa.delete(tables.day_changes))
     recharge(seeded, key="k2")
     with seeded.read() as connection:
-        assert accounts.balances_wh(connection, ["acc-1"]) == {"acc-1": 2 * 17689 - 18500}
+        assert accounts.balances_wh(connection, ["acc-r1-ac"]) == {"acc-r1-ac": 2 * 17689 - 18500}
     assert proof.prove(seeded) == []
 
 
