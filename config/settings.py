@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from config.cross_checks import check_site
 from config.faults import Fault, Findings, UnableToLoadSiteError, show_path
+from config.policy_objects import check_policies, overload_of, prohibited_of
 from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.rooms_file import SourcedRoom, read_rooms
 from config.site_file import (
@@ -27,6 +28,9 @@ from config.yaml_source import read_yaml
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.ledger import LotOrder
+from dormpower.domain.prohibited import ProhibitedPolicy
+from dormpower.domain.protection import OverloadPolicy
+from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Site
 from dormpower.domain.tariff import Price
 
@@ -96,6 +100,8 @@ class PolicySettings:
 
     prices: tuple[Price, ...]
     arrears: ArrearsPolicy
+    overload: Scoped[OverloadPolicy]
+    prohibited: Scoped[ProhibitedPolicy]
     lot_order: LotOrder = "fifo"
 
 
@@ -169,7 +175,8 @@ def _load(site_path: Path, *, rooms_from: Path | None) -> Settings:
     rooms = _rooms(file, folder, findings, rooms_from=rooms_from)
     profiles = _profiles(file, folder, findings)
     check_site(file, rooms, profiles, findings)
-    if any(fault.key.startswith("policies.arrears") for fault in findings):
+    check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
+    if any(fault.key.startswith("policies.") for fault in findings):
         raise UnableToLoadSiteError(findings.faults)  # levels out of order: no policy can be made of them
     settings = _settings(site_path, folder, file, rooms, profiles=profiles, findings=findings)
     findings.raise_if_any()
@@ -239,6 +246,8 @@ def _settings(
         policies=PolicySettings(
             prices=_prices(file.policies.prices),
             arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
+            overload=overload_of(file.policies.overload, ZoneInfo(file.site.zone)),
+            prohibited=prohibited_of(file.policies.prohibited, ZoneInfo(file.site.zone)),
             lot_order=file.policies.lots.order,
         ),
         languages=tuple(dict.fromkeys(file.languages)),

@@ -1,34 +1,20 @@
 """The site file's shape: one pydantic model a section; each field's description says what is expected.
 
 The models check one value at a time. What takes two values to see (a unit twice on a line, a module that is not
-there) is in `config/cross_checks.py`.
+there) is in `config/cross_checks.py`; the sections of control's rules are in `config/policy_sections.py`.
 """
 
 import datetime as dt
-import re
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    StringConstraints,
-)
+from pydantic import AfterValidator, Field, Strict
+
+from config.policy_sections import OverloadSection, ProhibitedSection
+from config.site_values import Exact, Hours, Int, Mode, Name, Seconds, Section, Slug
 
 MAX_CHANNEL = 15
-_SLUG = r"^[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?$"
-SLUG_EXPECTED = "a slug of a–z, 0–9, - and _ (at most 64)"
-
-
-def _text(value: Any) -> Any:
-    """Take a bare number as the text it is: building: 3."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _zone(value: str) -> str:
@@ -36,21 +22,6 @@ def _zone(value: str) -> str:
         ZoneInfo(value)
     except (OSError, ValueError, LookupError) as fault:
         raise ValueError("unknown zone") from fault
-    return value
-
-
-def _exact(value: Any) -> Any:
-    """Take YAML's number by the digits that were written, so that no float reaches a limit in watts."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Decimal(str(value)) if number else None
-
-
-def _hours(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"\d\d:\d\d-\d\d:\d\d", value):
-        raise ValueError("not a span of hours")
-    start, end = (dt.time.fromisoformat(part) for part in value.split("-"))
-    if start == end:
-        raise ValueError("empty")
     return value
 
 
@@ -76,37 +47,7 @@ def _database(value: str) -> str:
     raise ValueError("not such a URL")
 
 
-def _no_control(value: str) -> str:
-    if any(ord(letter) < 32 for letter in value):
-        raise ValueError("control characters")
-    return value
-
-
-Slug = Annotated[
-    str,
-    BeforeValidator(_text),
-    StringConstraints(pattern=_SLUG, max_length=64),
-    Field(description=SLUG_EXPECTED),
-]
-Name = Annotated[
-    str,
-    BeforeValidator(_text),
-    StringConstraints(min_length=1, max_length=80),
-    AfterValidator(_no_control),
-    Field(description="a name of 1–80 characters"),
-]
-Int = Annotated[int, Strict()]
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-Exact = Annotated[Decimal, BeforeValidator(_exact)]
-Hours = Annotated[str, BeforeValidator(_hours)]
-Mode = Literal["enforce", "shadow", "off"]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535, description="1–65535")]
-
-
-class Section(BaseModel):
-    """A mapping of the site file: frozen, and no key that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SiteSection(Section):
@@ -260,6 +201,8 @@ class PoliciesSection(Section):
     prices: tuple[PriceRow, ...] = Field(default=(), description="a list of prices")
     arrears: ArrearsSection | None = Field(default=None, description="a mapping")
     lots: LotsSection = Field(default=LotsSection(), description="{order: fifo}")
+    overload: OverloadSection = Field(default=OverloadSection(), description="a mapping")
+    prohibited: ProhibitedSection = Field(default=ProhibitedSection(), description="a mapping")
 
 
 class RoomRow(Section):

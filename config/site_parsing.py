@@ -12,11 +12,11 @@ from config.site_file import (
     EmbeddedReadings,
     InfluxReadings,
     RoomRow,
-    Section,
     SerialLine,
     SiteFile,
     TcpLine,
 )
+from config.site_values import Section
 
 # Where a key chooses the shape: its word is part of pydantic's place, and of nobody else's.
 _TAGS: dict[str, dict[str, type[Section]]] = {

@@ -144,6 +144,7 @@ def _controlled(
         circuit_id=circuit.circuit_id,
         room_id=room.room_id,
         building=room.building,
+        campus=room.campus,
         module_id=module.module_id,
         channel=circuit.channel,
         kind=circuit.kind.value,

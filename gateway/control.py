@@ -23,6 +23,7 @@ from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
 from dormpower.domain.samples import Observation, Relay
 from dormpower.wake import WakeListener
+from gateway import policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
@@ -106,6 +107,8 @@ class Control:
         with self._books.write() as connection:
             commands.interrupt_unfinished(connection, now)
             states.set_stale_after_s(connection, self._stale_after_s)
+            in_shadow = shadow.awaits_confirmation(connection)
+            policy_changes.take_over(connection, self._policies, shadow_only=in_shadow, now=now)
         with self._books.read() as connection:
             everything = list(self._memories.values())
             for start in range(0, len(everything), SWEEP_CHUNK):

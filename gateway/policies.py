@@ -161,15 +161,16 @@ class ArrearsRule(WatchesNothing):
 def described(policy: "DataclassInstance") -> dict[str, Any]:
     """Return a policy's settings as JSON values, without what is worked out from them."""
     return {
-        one.name: _plain(getattr(policy, one.name)) for one in fields(policy) if one.init and one.name != "zone"
+        one.name: plain(getattr(policy, one.name)) for one in fields(policy) if one.init and one.name != "zone"
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         return described(value)
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, datetime):
         return value.isoformat()
     return value.value if isinstance(value, Enum) else value

@@ -53,6 +53,7 @@ from gateway.exclusive import (
 )
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
+from gateway.placed_policies import placed_overload, placed_prohibited
 from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.rules import build_policies
@@ -90,6 +91,7 @@ class Gateway:
 
     def _build(self, profiles: Mapping[str, Profile]) -> tuple[Control, Intake, MqttLink | None]:
         settings, clock = self.settings, self.clock
+        stale_after_s = settings.stale_after_s * clock.speed
         self._wake = WakeListener(settings.folder)
         switch_of: dict[str, Switch] = {}
         modbus = {module.module_id: module for line in self._lines for module in line.modules}
@@ -99,10 +101,15 @@ class Gateway:
             clock=clock,
             switch=Switches(switch_of),
             circuits=controlled_circuits(settings.site, profiles),
-            policies=build_policies(arrears_policy=arrears_policy(settings, shadow=self.in_shadow)),
+            policies=build_policies(
+                arrears_policy=arrears_policy(settings, shadow=self.in_shadow),
+                overload=placed_overload(settings),
+                prohibited=placed_prohibited(settings, max_gap_s=stale_after_s),
+                max_gap_s=stale_after_s,
+            ),
             executor=self._writer,
             zone=settings.zone,
-            stale_after_s=settings.stale_after_s * clock.speed,
+            stale_after_s=stale_after_s,
             wake=self._wake,
         )
         intake = Intake(

@@ -1,0 +1,98 @@
+"""Turning the site file's sections of control's rules into the domain's policies, checked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from config.faults import Findings, did_you_mean
+from config.policy_sections import (
+    OverloadSection,
+    PartOfSite,
+    ProhibitedSection,
+    WhitelistRow,
+)
+from config.rooms_file import SourcedRoom
+from config.site_file import PoliciesSection
+from dormpower.domain.holds import Enforcement
+from dormpower.domain.prohibited import Action, Allowance, Band, ProhibitedPolicy
+from dormpower.domain.protection import OverloadPolicy
+from dormpower.domain.scopes import Override, Scope, Scoped, Where
+
+_PLACES = frozenset(PartOfSite.model_fields)
+
+
+def overload_of(section: OverloadSection, zone: ZoneInfo) -> Scoped[OverloadPolicy]:
+    """Return the site's overload policy. Raises ValueError for base values that don't go together."""
+    values = _values(section, set(OverloadSection.model_fields) - {"overrides"})
+    return Scoped(base=OverloadPolicy(zone=zone, **values), overrides=_overrides(section.overrides))
+
+
+def prohibited_of(section: ProhibitedSection, zone: ZoneInfo) -> Scoped[ProhibitedPolicy]:
+    """Return the site's prohibited-load policy. Raises ValueError for base values that don't go together."""
+    values = _values(section, set(ProhibitedSection.model_fields) - {"overrides"})
+    return Scoped(base=ProhibitedPolicy(zone=zone, **values), overrides=_overrides(section.overrides))
+
+
+def check_policies(
+    policies: PoliciesSection, rooms: Sequence[SourcedRoom], zone: ZoneInfo, findings: Findings
+) -> None:
+    """Note overrides of places that are not there, and values that don't go together."""
+    for name, section in (("overload", policies.overload), ("prohibited", policies.prohibited)):
+        for index, override in enumerate(section.overrides):
+            _check_place(f"policies.{name}.overrides[{index}]", override, rooms, findings)
+        try:
+            scoped: Scoped[Any] = (
+                overload_of(section, zone)
+                if isinstance(section, OverloadSection)
+                else prohibited_of(section, zone)
+            )
+        except ValueError as fault:
+            findings.refuse(f"policies.{name}", str(fault))
+            continue
+        for where in sorted({_where(room, kind) for room in rooms for kind in ("lighting", "ac")}, key=str):
+            try:
+                scoped.at(where)
+            except ValueError as fault:
+                findings.refuse(f"policies.{name}", f"{where.room_id}-{where.kind}: {fault}")
+                break
+
+
+def _where(room: SourcedRoom, kind: str) -> Where:
+    row = room.row
+    return Where(campus=row.campus, building=row.building, room_id=row.room_id, kind=kind)
+
+
+def _check_place(key: str, place: PartOfSite, rooms: Sequence[SourcedRoom], findings: Findings) -> None:
+    for part, name in (("campus", place.campus), ("building", place.building), ("room", place.room)):
+        field = "room_id" if part == "room" else part
+        known = sorted({str(getattr(room.row, field)) for room in rooms})
+        if name is not None and name not in known:
+            findings.refuse(f"{key}.{part}", f"unknown {part} {name!r}{did_you_mean(name, known)}")
+
+
+def _overrides(rows: Iterable[PartOfSite]) -> tuple[Override, ...]:
+    return tuple(
+        Override(
+            scope=Scope(campus=row.campus, building=row.building, room_id=row.room, kind=row.kind),
+            values=_values(row, row.model_fields_set - _PLACES),
+        )
+        for row in rows
+    )
+
+
+def _values(section: Any, names: Iterable[str]) -> Mapping[str, Any]:
+    return {name: _to_domain(name, getattr(section, name)) for name in names}
+
+
+def _to_domain(name: str, value: Any) -> Any:
+    if name == "mode":
+        return Enforcement(value)
+    if name == "bands":
+        return tuple(Band(from_w=row.from_w, to_w=row.to_w, action=Action(row.action)) for row in value)
+    if name == "whitelist":
+        return tuple(_allowance(row) for row in value)
+    return value
+
+
+def _allowance(row: WhitelistRow) -> Allowance:
+    return Allowance(appliance=row.appliance, from_w=row.from_w, to_w=row.to_w)

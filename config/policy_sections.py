@@ -1,0 +1,104 @@
+"""The site file's sections of control's rules: base values, and overrides for parts of the site.
+
+An override names where it holds (`campus`, `building`, `room`, `kind`; what is left out, everywhere) and only
+the values that differ. Overrides are applied in the order in which they stand; a later one has the last word.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from config.site_values import Hours, Int, Mode, Name, Seconds, Section, Slug
+
+Watts = Annotated[int, Field(strict=True, ge=1, le=1_000_000, description="whole watts, 1–1000000")]
+Delay = Annotated[Seconds, Field(description="seconds above 0, at most 86400; null: only maintenance")]
+TimesADay = Annotated[int, Field(strict=True, ge=0, le=100, description="0–100 times a campus day")]
+ModeValue = Annotated[Mode, Field(description="enforce, shadow or off")]
+Samples = Annotated[int, Field(strict=True, ge=2, le=100, description="2–100 samples")]
+Nights = Annotated[tuple[Hours, ...], Field(description='campus hours such as "23:00-06:00"')]
+Ratio = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a ratio above 0, at most 1")]
+
+
+class PartOfSite(Section):
+    """Where an override holds."""
+
+    campus: Name | None = None
+    building: Name | None = None
+    room: Slug | None = None
+    kind: Literal["lighting", "ac"] | None = Field(default=None, description="lighting or ac")
+
+
+class OverloadOverride(PartOfSite):
+    """Overload values for a part of the site."""
+
+    limit_w: Watts | None = None
+    night_limit_w: Watts | None = None
+    night: Nights = ()
+    debounce_samples: Samples = 2
+    debounce_s: Seconds = Field(default=5.0, description="seconds above 0, at most 86400")
+    restore_after_s: Delay | None = None
+    restores_a_day: TimesADay = 3
+    module_limit: bool = Field(default=True, strict=True, description="true or false")
+    mode: ModeValue = "shadow"
+
+
+class OverloadSection(Section):
+    """When a circuit is tripped for its power."""
+
+    limit_w: Watts | None = Field(
+        default=None, description="whole watts, 1–1000000; null: rated current × 220 V"
+    )
+    night_limit_w: Watts | None = None
+    night: Nights = ()
+    debounce_samples: Samples = 2
+    debounce_s: Seconds = Field(default=5.0, description="seconds above 0, at most 86400")
+    restore_after_s: Delay | None = 300.0
+    restores_a_day: TimesADay = 3
+    module_limit: bool = Field(default=True, strict=True, description="true or false")
+    mode: ModeValue = "shadow"
+    overrides: tuple[OverloadOverride, ...] = Field(default=(), description="a list of overrides")
+
+
+class BandRow(Section):
+    """What a resistive step of so many watts leads to."""
+
+    from_w: Watts
+    to_w: Watts | None = None
+    action: Literal["off", "alarm", "trip"] = Field(default="trip", description="off, alarm or trip")
+
+
+class WhitelistRow(Section):
+    """An appliance that is allowed for good; what is allowed for a time is a permit."""
+
+    appliance: Name
+    from_w: Int = Field(ge=0, le=1_000_000, description="whole watts, 0–1000000")
+    to_w: Watts
+
+
+class ProhibitedOverride(PartOfSite):
+    """Prohibited-load values for a part of the site."""
+
+    bands: tuple[BandRow, ...] = Field(default=(), min_length=1, description="a list of bands")
+    whitelist: tuple[WhitelistRow, ...] = Field(default=(), description="a list of appliances")
+    resistive_from: Ratio = 0.95
+    min_samples: Samples = 2
+    persist_s: Seconds = Field(default=5.0, description="seconds above 0, at most 86400")
+    restore_after_s: Delay | None = None
+    restores_a_day: TimesADay = 3
+    mode: ModeValue = "shadow"
+
+
+class ProhibitedSection(Section):
+    """Which loads are prohibited, and what a step that looks like one leads to."""
+
+    bands: tuple[BandRow, ...] = Field(
+        default=(BandRow(from_w=500),), min_length=1, description="a list of bands"
+    )
+    whitelist: tuple[WhitelistRow, ...] = Field(default=(), description="a list of appliances")
+    resistive_from: Ratio = 0.95
+    min_samples: Samples = 2
+    persist_s: Seconds = Field(default=5.0, description="seconds above 0, at most 86400")
+    restore_after_s: Delay | None = 300.0
+    restores_a_day: TimesADay = 3
+    mode: ModeValue = "shadow"
+    overrides: tuple[ProhibitedOverride, ...] = Field(default=(), description="a list of overrides")

@@ -1,0 +1,63 @@
+"""From the site's scoped policies to the values of each circuit."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from config.settings import Settings
+from dormpower.domain.prohibited import ProhibitedPolicy
+from dormpower.domain.protection import OverloadPolicy
+from dormpower.domain.scopes import Scoped, Where
+from dormpower.domain.site import Circuit, Room, Site
+from gateway.policies import described, plain
+from gateway.protection_rules import Placed
+
+NOMINAL_VOLTAGE_V = 220
+
+
+def placed_overload(settings: Settings) -> Placed[OverloadPolicy]:
+    """Return each circuit's overload values; without a limit given it is the rated current's at 220 V."""
+    scoped = settings.policies.overload
+    by_circuit = {}
+    for room, circuit, where in _places(settings.site):
+        policy = scoped.at(where)
+        if policy.limit_w is None:
+            policy = replace(policy, limit_w=room.rated_current_a * NOMINAL_VOLTAGE_V)
+        by_circuit[circuit.circuit_id] = policy
+    return Placed(by_circuit=by_circuit, configured=_configured(scoped))
+
+
+def placed_prohibited(settings: Settings, *, max_gap_s: float) -> Placed[ProhibitedPolicy]:
+    """Return each circuit's prohibited-load values. `max_gap_s`: samples further apart say nothing together."""
+    scoped = settings.policies.prohibited
+    by_circuit = {
+        circuit.circuit_id: replace(scoped.at(where), max_gap_s=max_gap_s)
+        for _, circuit, where in _places(settings.site)
+    }
+    return Placed(by_circuit=by_circuit, configured=_configured(scoped))
+
+
+def _places(site: Site) -> Iterator[tuple[Room, Circuit, Where]]:
+    for room in site.rooms:
+        for circuit in room.circuits:
+            yield (
+                room,
+                circuit,
+                Where(
+                    campus=room.campus,
+                    building=room.building,
+                    room_id=room.room_id,
+                    kind=circuit.kind.value,
+                ),
+            )
+
+
+def _configured(scoped: Scoped[Any]) -> dict[str, Any]:
+    overrides = [
+        {
+            "scope": {name: value for name, value in described(override.scope).items() if value is not None},
+            "values": {name: plain(value) for name, value in override.values.items()},
+        }
+        for override in scoped.overrides
+    ]
+    return {**described(scoped.base), "overrides": overrides}
