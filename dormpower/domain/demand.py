@@ -1,0 +1,269 @@
+"""The demand of each feeder of a tree: from its meter, or summed from below, or unknown.
+
+A feeder's meter counts while it has been heard within `silent_s`. Else the demand is the sum of the child
+feeders and the own circuits, with the learned loss on top; where too many circuits are silent as well, it is
+unknown, and unknown is a value: nothing is shed or restored by it (invariant 22).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from dormpower.domain.feeder_facts import (
+    NO_FEEDER_STATE,
+    NO_TURN,
+    Demand,
+    FeederFacts,
+    FeederState,
+    Load,
+    SheddingPolicy,
+    ShedState,
+    Source,
+    Turn,
+)
+from dormpower.domain.holds import Enforcement
+from dormpower.domain.samples import Relay
+
+MISSING_SHARE = 0.10  # of a feeder's circuits may be silent; they are taken for as hungry as their neighbours
+LOSS_WEIGHT = 0.05
+LOSS_MOST = 0.25
+LOSS_LEARNED_ABOVE = 0.10  # of the limit: below that the rounding of small powers would be learned
+POINTS = 15
+FEWEST_POINTS = 4
+
+
+class Tree:
+    """The feeders and what hangs on each. A parent that is not described is a supply without a limit."""
+
+    def __init__(self, feeders: Sequence[FeederFacts], loads: Sequence[Load]) -> None:
+        self.feeders = {feeder.feeder_id: feeder for feeder in feeders}
+        self.paths = {feeder_id: self._climb(feeder_id) for feeder_id in self.feeders}
+        self.deepest_first = sorted(self.feeders, key=lambda one: (-len(self.paths[one]), one))
+        self.children: dict[str, list[str]] = {feeder_id: [] for feeder_id in self.feeders}
+        for feeder_id in sorted(self.feeders):
+            for parent in self.paths[feeder_id][1:2]:
+                self.children[parent].append(feeder_id)
+        self.own: dict[str, list[Load]] = {feeder_id: [] for feeder_id in self.feeders}
+        self.below: dict[str, list[Load]] = {feeder_id: [] for feeder_id in self.feeders}
+        for load in sorted(loads, key=lambda one: one.circuit_id):
+            if load.feeder_id not in self.feeders:
+                continue
+            self.own[load.feeder_id].append(load)
+            for feeder_id in self.paths[load.feeder_id]:
+                self.below[feeder_id].append(load)
+
+    def _climb(self, feeder_id: str) -> tuple[str, ...]:
+        path: list[str] = []
+        above: str | None = feeder_id
+        while above is not None and above in self.feeders and above not in path:
+            path.append(above)
+            above = self.feeders[above].parent
+        return tuple(path)
+
+
+def demands(
+    tree: Tree, state: ShedState, policy: SheddingPolicy, *, now: datetime
+) -> tuple[dict[str, Demand], dict[str, FeederState]]:
+    """Return each feeder's demand, and what to remember of each: loss, trend and the hysteresis' timer."""
+    found: dict[str, Demand] = {}
+    states: dict[str, FeederState] = {}
+    flowing: dict[str, int | None] = {}
+    for feeder_id in tree.deepest_first:
+        feeder, before = tree.feeders[feeder_id], state.feeders.get(feeder_id, NO_FEEDER_STATE)
+        summed_w = _summed(tree, feeder_id, flowing, policy, now=now)
+        heard = _heard(feeder, policy, now=now)
+        after = before
+        if heard and feeder.power_w is not None:
+            source, measured_w = Source.METERED, feeder.power_w
+            after = _learn_loss(before, feeder, summed_w)
+        elif summed_w is not None:
+            source, measured_w = Source.SUMMED, round(summed_w * (1 + before.loss))
+        else:
+            flowing[feeder_id] = None
+            states[feeder_id] = replace(before, below_since_at=None)
+            found[feeder_id] = Demand(
+                feeder_id=feeder_id, limit_w=feeder.limit_w, source=Source.UNKNOWN, sampled_at=feeder.power_at
+            )
+            continue
+        flowing[feeder_id] = measured_w
+        sampled_at = feeder.power_at if heard and feeder.power_at is not None else now
+        demand = Demand(
+            feeder_id=feeder_id,
+            limit_w=feeder.limit_w,
+            source=source,
+            measured_w=measured_w,
+            sampled_at=sampled_at,
+            may_restore=heard or not feeder.metered,
+        )
+        found[feeder_id], states[feeder_id] = _judge(
+            demand, after, tree.below[feeder_id], state.turns, policy, now=now
+        )
+    return found, states
+
+
+def moved(state: FeederState, by_w: int) -> FeederState:
+    """Return a feeder's memory with its past moved by what we switch now, so that no trend is made of it."""
+    if not by_w:
+        return state
+    return replace(state, points=tuple((at, power_w + by_w) for at, power_w in state.points))
+
+
+def power_now(load: Load, policy: SheddingPolicy, *, now: datetime) -> int | None:
+    """Return what a circuit draws; None where nothing recent is known. An open relay that is fresh draws 0."""
+    if load.relay is Relay.OPEN and load.opened_at is not None:
+        if load.power_at is None or load.power_w is None or load.power_at <= load.opened_at:
+            return 0
+        return load.power_w
+    if load.power_w is None or load.power_at is None:
+        return None
+    return load.power_w if now - load.power_at <= timedelta(seconds=policy.power_stale_s) else None
+
+
+def reserved_w(load: Load, turn: Turn, policy: SheddingPolicy, *, now: datetime) -> int:
+    """Return what a restored circuit may still pick up beyond what it was seen to draw."""
+    if turn.restored_at is None or load.shed_at is not None:
+        return 0
+    if now - turn.restored_at > timedelta(seconds=policy.pickup_s):
+        return 0
+    seen_w = 0
+    if load.power_at is not None and load.power_at > turn.restored_at and load.relay is not Relay.OPEN:
+        seen_w = load.power_w or 0
+    return max(0, turn.expected_w - seen_w)
+
+
+def _heard(feeder: FeederFacts, policy: SheddingPolicy, *, now: datetime) -> bool:
+    return (
+        feeder.metered
+        and feeder.power_w is not None
+        and feeder.power_at is not None
+        and now - feeder.power_at <= timedelta(seconds=policy.silent_s)
+    )
+
+
+def _summed(
+    tree: Tree,
+    feeder_id: str,
+    flowing: Mapping[str, int | None],
+    policy: SheddingPolicy,
+    *,
+    now: datetime,
+) -> int | None:
+    """Return the sum of child feeders and own circuits; None where too much of it is missing."""
+    below_w = 0
+    for child in tree.children[feeder_id]:
+        child_w = flowing[child]
+        if child_w is None:
+            return None
+        below_w += child_w
+    own = tree.own[feeder_id]
+    known: dict[str, list[int]] = {}
+    missing: dict[str, int] = {}
+    for load in own:
+        power_w = power_now(load, policy, now=now)
+        if power_w is None:
+            missing[load.kind] = missing.get(load.kind, 0) + 1
+        else:
+            known.setdefault(load.kind, []).append(power_w)
+    if sum(missing.values()) > MISSING_SHARE * len(own) or any(kind not in known for kind in missing):
+        return None
+    filled_w = sum(count * sum(known[kind]) / len(known[kind]) for kind, count in missing.items())
+    return below_w + sum(sum(powers) for powers in known.values()) + round(filled_w)
+
+
+def _learn_loss(state: FeederState, feeder: FeederFacts, summed_w: int | None) -> FeederState:
+    if summed_w is None or feeder.power_w is None or summed_w < LOSS_LEARNED_ABOVE * feeder.limit_w:
+        return state
+    seen = min(max(feeder.power_w / summed_w - 1, 0.0), LOSS_MOST)
+    return replace(state, loss=state.loss + LOSS_WEIGHT * (seen - state.loss))
+
+
+def _judge(
+    demand: Demand,
+    state: FeederState,
+    loads: Iterable[Load],
+    turns: Mapping[str, Turn],
+    policy: SheddingPolicy,
+    *,
+    now: datetime,
+) -> tuple[Demand, FeederState]:
+    """Fill in what is expected, reserved and projected, and keep trend and timer."""
+    shadow = policy.mode is Enforcement.SHADOW
+    pending_w = reserve_w = 0
+    for load in loads:
+        turn = turns.get(load.circuit_id, NO_TURN)
+        reserve_w += reserved_w(load, turn, policy, now=now)
+        if load.shed_at is not None and not load.held:
+            pending_w += _pending_w(load, turn, demand, policy, now=now, shadow=shadow)
+    measured_w = demand.measured_w or 0
+    expected_w = max(measured_w - pending_w, 0)
+    # In shadow nothing opens: what would be off is taken off the figures, for restores too.
+    sure_w = (expected_w if shadow else measured_w) + reserve_w
+    points = _points(state.points, demand.sampled_at or now, expected_w, policy, now=now)
+    slope = _slope([*points, (demand.sampled_at or now, expected_w)])
+    below = demand.may_restore and sure_w < policy.restore_below * demand.limit_w
+    below_since_at = (state.below_since_at or now) if below else None
+    sustained = below_since_at is not None and now - below_since_at >= timedelta(seconds=policy.sustained_s)
+    return (
+        replace(
+            demand,
+            sure_w=sure_w,
+            expected_w=expected_w,
+            projected_w=expected_w + round(max(slope, 0.0) * policy.look_ahead_s),
+            reserved_w=reserve_w,
+            sustained=sustained,
+        ),
+        replace(state, below_since_at=below_since_at, points=points),
+    )
+
+
+def _pending_w(
+    load: Load, turn: Turn, demand: Demand, policy: SheddingPolicy, *, now: datetime, shadow: bool
+) -> int:
+    """Return what a shed circuit will take off the measured demand once its relay and the meter follow."""
+    power_w = load.power_w or 0
+    if shadow:
+        return power_w if load.relay is not Relay.OPEN else 0
+    if load.relay is Relay.OPEN:
+        unseen = (
+            demand.source is Source.METERED
+            and load.opened_at is not None
+            and demand.sampled_at is not None
+            and demand.sampled_at <= load.opened_at
+        )
+        return turn.drew_w if unseen else 0
+    if load.shed_at is not None and now - load.shed_at <= timedelta(seconds=policy.follow_s):
+        return turn.drew_w
+    return 0  # it does not follow: it really draws, and another has to go
+
+
+def _points(
+    points: tuple[tuple[datetime, int], ...],
+    at: datetime,
+    power_w: int,
+    policy: SheddingPolicy,
+    *,
+    now: datetime,
+) -> tuple[tuple[datetime, int], ...]:
+    """Keep a thinned past of the window, oldest first."""
+    since = now - timedelta(seconds=policy.window_s)
+    kept = tuple(point for point in points if point[0] >= since)
+    if kept and (at - kept[-1][0]).total_seconds() < policy.window_s / POINTS:
+        return kept
+    return (*kept, (at, power_w))
+
+
+def _slope(points: Sequence[tuple[datetime, int]]) -> float:
+    """Return the least-squares slope in W/s; 0 where there is too little past."""
+    if len(points) < FEWEST_POINTS:
+        return 0.0
+    origin = points[0][0]
+    times = [(at - origin).total_seconds() for at, _ in points]
+    mean_s = sum(times) / len(times)
+    mean_w = sum(power_w for _, power_w in points) / len(points)
+    spread = sum((time - mean_s) ** 2 for time in times)
+    if not spread:
+        return 0.0
+    return (
+        sum((time - mean_s) * (power_w - mean_w) for time, (_, power_w) in zip(times, points, strict=True))
+        / spread
+    )

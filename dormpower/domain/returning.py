@@ -1,0 +1,132 @@
+"""How shed circuits come back: in batches while there is room, or one for another when their turn is over.
+
+Each return keeps the pickup that it may draw free on its whole path up the tree, so that what is returned
+together never exceeds a limit together (invariant 23). A circuit whose return does not fit waits; in capacity
+returns nobody overtakes it on the feeder that lacks the room, so that small ones don't starve a large one.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+
+from dormpower.domain.fairness import pickup_w, returning_order
+from dormpower.domain.feeder_facts import NO_TURN, Load, Source, Why
+from dormpower.domain.shed_draft import Draft
+
+LEAD_CYCLES = 3  # a swap takes two cycles: shed another, see the room, return
+
+
+def give_back(draft: Draft, loads: Sequence[Load]) -> None:
+    """Return what has room or whose turn is over, and shed others for those whose turn is over."""
+    off = returning_order(loads, draft.turns, draft.policy, now=draft.now)
+    forced, chosen = _whose_turn_is_over(draft, off)
+    blocked: set[str] = set()
+    steps = 0
+    for load in off:
+        if steps >= draft.policy.restores_at_once:
+            return
+        path = draft.path(load)
+        if not _may_close(draft, load) or any(
+            feeder_id in draft.over or not draft.demands[feeder_id].may_restore for feeder_id in path
+        ):
+            continue
+        turn = draft.turns.get(load.circuit_id, NO_TURN)
+        pickup = pickup_w(turn, draft.policy)
+        lacking = [feeder_id for feeder_id in path if not _has_room(draft, feeder_id, pickup)]
+        sustained = all(draft.demands[feeder_id].sustained for feeder_id in path)
+        over = load.circuit_id in forced or load.circuit_id in chosen
+        if not lacking and ((sustained and not blocked & set(path)) or over):
+            draft.put_back(load, why=Why.CAPACITY if sustained else Why.TURN_OVER, pickup_w=pickup)
+            draft.promise(load, pickup)
+            steps += 1
+        elif over and lacking:
+            steps += _swap(draft, load, pickup)
+        elif sustained:
+            blocked |= set(lacking)
+
+
+def _may_close(draft: Draft, load: Load) -> bool:
+    """Whether a return would be followed: in contact, able to switch, its minimum off time over."""
+    if load.shed_at is None or not (load.online and load.switchable):
+        return False
+    since = load.shed_at if load.opened_at is None else max(load.shed_at, load.opened_at)
+    return draft.now - since >= timedelta(seconds=load.min_off_s)
+
+
+def _has_room(draft: Draft, feeder_id: str, pickup: int) -> bool:
+    demand = draft.demands[feeder_id]
+    return demand.sure_w + draft.promised_w.get(feeder_id, 0) + pickup <= _ceiling_w(draft, feeder_id)
+
+
+def _ceiling_w(draft: Draft, feeder_id: str) -> int:
+    return math.floor(draft.policy.shed_to * draft.demands[feeder_id].limit_w)
+
+
+def _whose_turn_is_over(draft: Draft, off: Sequence[Load]) -> tuple[set[str], set[str]]:
+    """Return who must come back, being off for about as long as anybody may, and who is chosen to come earlier.
+
+    Earlier ones keep those that were shed together from being due together: of all that are off so many a
+    cycle as are needed to have gone through them by `max_off_s`, and those whose swap is under way.
+    """
+    policy = draft.policy
+    lead_s = LEAD_CYCLES * policy.cycle_s
+    forced: set[str] = set()
+    chosen: set[str] = set()
+    waiting: list[str] = []
+    takers = [load for load in off if not load.held]
+    for load in takers:
+        if load.shed_at is None:
+            continue
+        off_for_s = (draft.now - load.shed_at).total_seconds()
+        if off_for_s >= policy.max_off_s - lead_s:
+            forced.add(load.circuit_id)
+        elif draft.turns.get(load.circuit_id, NO_TURN).swap_under_way:
+            chosen.add(load.circuit_id)
+        elif off_for_s >= max(policy.rotate_after_s, load.min_off_s):
+            waiting.append(load.circuit_id)
+    span_s = max(policy.max_off_s - policy.rotate_after_s - lead_s, policy.cycle_s)
+    quota = math.ceil(len(takers) * policy.cycle_s / span_s)
+    return forced, chosen | set(waiting[:quota])
+
+
+def _swap(draft: Draft, load: Load, pickup: int) -> int:
+    """Shed others for a circuit whose turn is over; 1 where it has its room then or soon, else 0.
+
+    All or nothing: to shed some without being able to return the one would only make it worse.
+    """
+    substitutes: list[Load] = []
+    rooms: set[str] = set()
+    missing = False
+    for feeder_id in draft.path(load):
+        demand = draft.demands[feeder_id]
+        if demand.source is Source.UNKNOWN:
+            return 0
+        need_w = (
+            draft.expected_w(feeder_id)
+            + demand.reserved_w
+            + draft.promised_w.get(feeder_id, 0)
+            + pickup
+            - _ceiling_w(draft, feeder_id)
+            - sum(one.power_w or 0 for one in substitutes if feeder_id in draft.path(one))
+        )
+        for candidate in draft.candidates_below(feeder_id):
+            if need_w <= 0:
+                break
+            if candidate.room_id in rooms or candidate.room_id == load.room_id:
+                continue
+            substitutes.append(candidate)
+            rooms.add(candidate.room_id)
+            need_w -= candidate.power_w or 0
+        missing = missing or need_w > 0
+    if missing:
+        return 0
+    for one in substitutes:
+        draft.take_off(one, feeder_id=_for_feeder(draft, load), why=Why.SWAP, for_circuit_id=load.circuit_id)
+    draft.promise(load, pickup)
+    draft.mark_swap(load)
+    return 1
+
+
+def _for_feeder(draft: Draft, load: Load) -> str:
+    """Return the feeder whose limit keeps a circuit off: the one that it was shed for."""
+    return draft.turns.get(load.circuit_id, NO_TURN).feeder_id or load.feeder_id
