@@ -30,9 +30,9 @@ class Admission:
 
     def counts(self, connection: Connection, decision: Place, policy: Policy | None, *, now: datetime) -> bool:
         """Whether the breaker counts this cut."""
-        return policy is not None and (
-            decision.counts or policy.reason in self._on_probation(connection, now=now)
-        )
+        if policy is None or decision.exempt:
+            return False
+        return decision.counts or policy.reason in self._on_probation(connection, now=now)
 
     def admits(
         self,

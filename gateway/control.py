@@ -22,13 +22,14 @@ from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
 from dormpower.domain.samples import Observation, Relay
+from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
 from gateway import policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
 from gateway.looking import Look, Outcome, watch
-from gateway.policies import Policy, WatchesNothing
+from gateway.policies import Policy, Timed, WatchesNothing
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler
 
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 
 INTENTS_AT_ONCE = 200
 SWEEP_CHUNK = 250
+DUE_CHUNK = 20  # at a boundary every look writes: the transactions stay short
 SWEEP_S = 60.0
 TICK_S = 1.0
 
@@ -59,6 +61,7 @@ class Control:
         warning_channels: Sequence[str] = (),
         payment_pending: PaymentPending | None = None,
         wake: WakeListener | None = None,
+        spread: SpreadPolicy | None = None,
     ) -> None:
         self._books = books
         self._clock = clock
@@ -70,6 +73,8 @@ class Control:
         self._wake = wake
         self._memories = build(circuits.values())
         self._accounts: dict[str, AccountMemory] = {}
+        self._timed = [policy for policy in policies if isinstance(policy, Timed)]
+        self._due_at: dict[str, datetime] = {}  # when a schedule wants a circuit looked at
         rooms = len({circuit.room_id for circuit in circuits.values()})
         self._decider = Decider(
             policies=policies,
@@ -93,6 +98,7 @@ class Control:
             run=self._run,
             reachable=self._contacts.reachable,
             stale_after_s=stale_after_s,
+            spread=spread,
         )
 
     def memory(self, circuit_id: str) -> CircuitMemory:
@@ -117,11 +123,32 @@ class Control:
                 if alarm.subject_kind == "circuit" and alarm.subject_id in self._memories:
                     self._memories[alarm.subject_id].active_alarms |= {alarm.kind}
             self._contacts.load(connection)
+            if self._timed:
+                self._load_due(now)
+
+    def _load_due(self, now: datetime) -> None:
+        """Note what schedules want of each circuit, so that a boundary passed while nobody ran is made up."""
+        for circuit_id, memory in self._memories.items():
+            wanted = [
+                policy.next_look_at(
+                    circuit_id,
+                    holds=memory.holds,
+                    keep_supply=memory.keep_supply,
+                    shadow_only=self._decider.shadow_only,
+                    now=now,
+                )
+                for policy in self._timed
+            ]
+            found = [at for at in wanted if at is not None]
+            if found:
+                self._due_at[circuit_id] = min(found)
 
     def _fill(
         self, connection: Connection, memories: Sequence[CircuitMemory], now: datetime, *, first: bool = False
     ) -> None:
         self._decider.shadow_only = shadow.awaits_confirmation(connection)
+        for policy in self._timed:
+            policy.refresh(connection, now=now)
         fill(
             connection,
             memories,
@@ -248,6 +275,10 @@ class Control:
         if judged and not memory.outstanding:
             memory.judged = outcome.judged
             self._take_over_relay(memory, outcome)
+        if outcome.look_again_at is None:
+            self._due_at.pop(memory.circuit.circuit_id, None)
+        else:
+            self._due_at[memory.circuit.circuit_id] = outcome.look_again_at
         memory.settle_quiet()
         if memory.seen and memory.circuit.has_relay:
             self.reconciler.kick(memory.circuit.circuit_id)
@@ -309,6 +340,16 @@ class Control:
             watched=memory.watched,
         )
 
+    async def look_due(self) -> int:
+        """Look at the circuits at which a schedule's boundary has come; return how many."""
+        now = self._clock.now()
+        due = sorted(circuit_id for circuit_id, at in self._due_at.items() if at <= now)
+        for start in range(0, len(due), DUE_CHUNK):
+            chunk = set(due[start : start + DUE_CHUNK])
+            for memory, outcome in await self._run(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
+                self._take_over(memory, outcome, judged=False)
+        return len(due)
+
     async def sweep(self) -> None:
         """Look at everything: what a lost hint, a missed timer or a silent module left undone."""
         ids = sorted(self._memories)
@@ -350,6 +391,7 @@ class Control:
             try:
                 while await self.handle_intents():
                     pass
+                await self.look_due()
                 self.reconciler.kick_due()
                 if self._clock.monotonic() - swept_at >= SWEEP_S:
                     swept_at = self._clock.monotonic()

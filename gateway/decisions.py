@@ -17,7 +17,7 @@ from dormpower.domain import restoring, trips
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
 from dormpower.domain.arrears import Remember, Warn
 from dormpower.domain.holds import RESETTABLE, Enforcement, supply_state
-from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm, Wait
+from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.restoring import Restore, RestorePolicy
 from dormpower.domain.units import format_kwh
 from gateway.admission import Admission, base_moved
@@ -172,6 +172,9 @@ class Decider:
                 outcome.warnings = decision.warnings
             case RaiseAlarm() | ClearAlarm():
                 self._tell(connection, circuit_id, decision, outcome, now=now)
+                return False
+            case LookAgain():
+                outcome.look_again_at = min(decision.at, outcome.look_again_at or decision.at)
                 return False
             case Wait():
                 return False

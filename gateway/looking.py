@@ -50,6 +50,7 @@ class Outcome:
     restores: tuple[Restore, ...] = ()
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     base_wh: int | None = None
+    look_again_at: datetime | None = None
     changed: bool = False
     noted: dict[str, object] = field(default_factory=dict)  # control point columns that were written
 

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from sqlalchemy.engine import Connection
 
 from dormpower.domain import arrears
 from dormpower.domain.arrears import ArrearsFacts, ArrearsPolicy, Remember, Warn, Warnings
 from dormpower.domain.holds import Enforcement, Hold, Reason
-from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm, Wait
+from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.restoring import Restore
 from dormpower.domain.samples import ChannelSample
@@ -17,7 +19,7 @@ from dormpower.domain.samples import ChannelSample
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm | Warn | Remember | Wait
+Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm | Warn | Remember | Wait | LookAgain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,19 @@ class Policy(Protocol):
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return what to do now."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A policy whose decisions fall due at instants, without a sample: schedules."""
+
+    def refresh(self, connection: Connection, *, now: datetime) -> None:
+        """Take over from the books what the rule goes by; called before circuits are looked at again."""
+
+    def next_look_at(
+        self, circuit_id: str, *, holds: tuple[Hold, ...], keep_supply: bool, shadow_only: bool, now: datetime
+    ) -> datetime | None:
+        """Return when a circuit has to be looked at, `now` where something is due: asked at the start."""
 
 
 class WatchesNothing:

@@ -32,6 +32,7 @@ from dormpower.domain.reconcile import (
     next_step,
 )
 from dormpower.domain.samples import Relay
+from dormpower.domain.spread import Spread, SpreadPolicy
 from dormpower.domain.trips import Judged
 from gateway.control_memory import CircuitMemory
 from gateway.looking import confirms_lockout
@@ -65,6 +66,7 @@ class Reconciler:
         run: Run,
         reachable: Callable[[CircuitMemory], bool],
         stale_after_s: float,
+        spread: SpreadPolicy | None = None,
     ) -> None:
         self._books = books
         self._clock = clock
@@ -73,6 +75,7 @@ class Reconciler:
         self._run = run
         self._reachable = reachable
         self._stale_after_s = stale_after_s
+        self._spread = None if spread is None else Spread(spread)
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -146,12 +149,25 @@ class Reconciler:
         """Do what there is to do for one circuit, until it is settled or has to wait."""
         memory = self._memories[circuit_id]
         for _ in range(MAX_STEPS):
-            step = self.step_of(memory)
+            step = self._spread_out(memory, self.step_of(memory))
             if not isinstance(step, Send):
                 await self._rest(memory, step)
                 return
             await self._carry_out(memory, step)
         self._timers[circuit_id] = Failed(real_at=self._clock.real_now())
+
+    def _spread_out(self, memory: CircuitMemory, step: Step) -> Step:
+        """Let a closing wait for its turn where its whole building comes back (invariant 23)."""
+        if self._spread is None:
+            return step
+        circuit = memory.circuit
+        if not isinstance(step, Send) or step.relay is not Relay.CLOSED:
+            if memory.wanted is Relay.OPEN:
+                self._spread.forget(circuit.circuit_id)
+            return step
+        now = self._clock.now()
+        at = self._spread.slot(circuit.circuit_id, group=f"{circuit.campus}/{circuit.building}", now=now)
+        return step if at <= now else WaitUntil(why="spread", campus_at=at)
 
     async def _rest(self, memory: CircuitMemory, step: Step) -> None:
         circuit_id = memory.circuit.circuit_id

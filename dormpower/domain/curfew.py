@@ -118,10 +118,14 @@ def spans_of(
     return merge(found)
 
 
+def rules_at(policy: CurfewPolicy, where: Where) -> tuple[tuple[str, Hours], ...]:
+    """Return the named hours of the curfews that cover a circuit."""
+    return tuple((rule.name, rule.hours) for rule in policy.curfews if rule.scope.covers(where))
+
+
 def curfew_spans(policy: CurfewPolicy, where: Where, *, now: datetime) -> tuple[TimeSpan, ...]:
     """Return a circuit's curfews around now, whatever their mode."""
-    mine = [(rule.name, rule.hours) for rule in policy.curfews if rule.scope.covers(where)]
-    return spans_of(mine, days=policy.days, zone=policy.zone, now=now)
+    return spans_of(rules_at(policy, where), days=policy.days, zone=policy.zone, now=now)
 
 
 def limit_at(policy: CurfewPolicy, where: Where, *, now: datetime) -> CurrentLimit | None:
@@ -136,13 +140,11 @@ def limit_at(policy: CurfewPolicy, where: Where, *, now: datetime) -> CurrentLim
     return min(found, key=lambda one: (one.limit_w, one.until_at), default=None)
 
 
-def decide(
-    facts: ScheduleFacts, *, mode: Enforcement, counts: bool = False, now: datetime
-) -> tuple[Place | LetGo | LookAgain, ...]:
+def decide(facts: ScheduleFacts, *, mode: Enforcement, now: datetime) -> tuple[Place | LetGo | LookAgain, ...]:
     """Return what to do with the circuit's `curfew` holds, and when to look again.
 
-    `counts` says that the breaker counts these cuts: the policy was changed less than a day ago (invariant 24);
-    planned outages are announced by a person and never count.
+    The breaker counts a curfew that was changed within a day (invariant 24); a planned outage, which a person
+    announced, never.
     """
     curfews = () if mode is Enforcement.OFF or facts.keep_supply else facts.curfews
     in_shadow = facts.shadow_only or mode is Enforcement.SHADOW
@@ -153,7 +155,7 @@ def decide(
         standing = next(
             (hold for hold in facts.holds if hold.placed_by == RULE and hold.shadow is is_shadow), None
         )
-        decisions += _towards(span_at(spans, now), standing, shadow=is_shadow, counts=counts, now=now)
+        decisions += _towards(span_at(spans, now), standing, shadow=is_shadow, now=now)
     ahead = next_change_at(merge((*enforced, *shadow)), now)
     until = now + timedelta(days=_FURTHEST_DAYS)
     if ahead is not None or curfews:
@@ -162,7 +164,7 @@ def decide(
 
 
 def _towards(
-    span: TimeSpan | None, standing: Hold | None, *, shadow: bool, counts: bool, now: datetime
+    span: TimeSpan | None, standing: Hold | None, *, shadow: bool, now: datetime
 ) -> list[Place | LetGo]:
     if span is None:
         return (
@@ -179,7 +181,7 @@ def _towards(
         shadow=shadow,
         expected_release_at=until_at,
         evidence={"causes": list(span.causes), "from_at": span.from_at.isoformat()},
-        counts=counts and not announced and standing is None,
+        exempt=announced or standing is not None,
     )
     if standing is None:
         return [place]

@@ -22,6 +22,7 @@ class Place:
     shadow: bool = False
     expected_release_at: datetime | None = None
     counts: bool = False
+    exempt: bool = False  # announced ahead by a person, or the going on of a hold that stands: never counted
     deferred: bool = False  # was due already while courtesy hours put it off: spread below the breaker's bound
 
 

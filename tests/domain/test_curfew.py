@@ -201,14 +201,14 @@ def test_restored_books_place_everything_in_shadow():
     assert [one.shadow for one in placed] == [True]
 
 
-def test_a_curfew_that_was_just_changed_is_counted_by_the_breaker_and_an_announced_outage_never():
+def test_the_breaker_may_count_a_curfew_but_never_an_announced_outage():
     now = local(2026, 11, 23, 23)
-    facts = ScheduleFacts(curfews=curfew_spans(POLICY, LIGHTING, now=now), outages=(), holds=())
-    assert decide(facts, mode=Enforcement.ENFORCE, counts=True, now=now)[0].counts
-    assert not decide(facts, mode=Enforcement.ENFORCE, now=now)[0].counts
+    assert not look(now)[0].exempt
     outage = TimeSpan(from_at=now, to_at=now + timedelta(hours=1), causes=("outage:o1",))
     announced = ScheduleFacts(curfews=(), outages=[outage], holds=())
-    assert not decide(announced, mode=Enforcement.ENFORCE, counts=True, now=now)[0].counts
+    assert decide(announced, mode=Enforcement.ENFORCE, now=now)[0].exempt
+    # A new end of a hold that stands is no new cut.
+    assert look(now, holds=[hold(now)])[1].exempt
 
 
 def test_a_curfew_without_an_end_in_sight_promises_none():

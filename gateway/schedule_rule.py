@@ -1,0 +1,128 @@
+"""Schedules as a policy of the gateway: curfews of the site file, planned outages of the books."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from dormpower.books import outages as books_outages
+from dormpower.domain import curfew
+from dormpower.domain.calendars import Hours, TimeSpan, merge
+from dormpower.domain.curfew import CurfewPolicy, CurfewRule, NightLimit, Outage, ScheduleFacts
+from dormpower.domain.holds import Enforcement, Hold, Reason
+from dormpower.domain.policy import LetGo, LookAgain, Place
+from dormpower.domain.scopes import Where
+from gateway.policies import CircuitFacts, Decision, WatchesNothing
+
+_MAX_CACHED = 1024
+
+
+class ScheduleRule(WatchesNothing):
+    """Curfews and planned outages: one hold for both, so that people are told one end.
+
+    `where_of` says where each circuit is. Spans are worked out once a day for each set of rules that circuits
+    share, since thousands of circuits come to a boundary together.
+    """
+
+    __slots__ = ("_outages", "_policy", "_rules_of", "_spans", "_where_of")
+
+    rule = curfew.RULE
+    reason = Reason.CURFEW
+    counts_when_changed = True
+
+    def __init__(self, policy: CurfewPolicy, where_of: Mapping[str, Where]) -> None:
+        self._policy = policy
+        self._where_of = where_of
+        self._outages: tuple[Outage, ...] = ()
+        self._rules_of: dict[str, tuple[tuple[str, Hours], ...]] = {}
+        self._spans: dict[tuple[tuple[tuple[str, Hours], ...], date], tuple[TimeSpan, ...]] = {}
+
+    def described(self) -> Mapping[str, Any]:
+        """Return rules, modes and the own days; a library that learns a new year changes no rule."""
+        days = self._policy.days
+        return {
+            "mode": self._policy.mode.value,
+            "rules": [_described(rule) for rule in self._policy.curfews],
+            "night_mode": self._policy.night_mode.value,
+            "night_rules": [_described(rule) for rule in self._policy.night_limits],
+            "exams": [[exam.from_on.isoformat(), exam.to_on.isoformat()] for exam in days.exams],
+            "exceptions": {on.isoformat(): kind.value for on, kind in sorted(days.exceptions.items())},
+        }
+
+    def mode_of(self, circuit_id: str) -> Enforcement:  # noqa: ARG002 - the protocol's
+        """Return the site's mode of curfews; planned outages are always in force."""
+        return self._policy.mode
+
+    def quiet(self, available_wh: int) -> bool:  # noqa: ARG002 - the protocol's
+        """A balance says nothing here."""
+        return True
+
+    def refresh(self, connection: Connection, *, now: datetime) -> None:
+        """Take over the outages that are to come or running."""
+        self._outages = tuple(one.outage for one in books_outages.coming(connection, now=now))
+
+    def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
+        """Return what to do with the circuit's hold, and when to look again."""
+        return self._decide(
+            facts.circuit_id,
+            holds=facts.holds,
+            keep_supply=facts.keep_supply,
+            shadow_only=facts.shadow_only,
+            now=now,
+        )
+
+    def next_look_at(
+        self, circuit_id: str, *, holds: tuple[Hold, ...], keep_supply: bool, shadow_only: bool, now: datetime
+    ) -> datetime | None:
+        """Return the next boundary, `now` where one was missed."""
+        decisions = self._decide(
+            circuit_id, holds=holds, keep_supply=keep_supply, shadow_only=shadow_only, now=now
+        )
+        if any(not isinstance(one, LookAgain) for one in decisions):
+            return now
+        return min((one.at for one in decisions if isinstance(one, LookAgain)), default=None)
+
+    def _decide(
+        self, circuit_id: str, *, holds: tuple[Hold, ...], keep_supply: bool, shadow_only: bool, now: datetime
+    ) -> tuple[Place | LetGo | LookAgain, ...]:
+        where = self._where_of.get(circuit_id)
+        if where is None:
+            return ()
+        return curfew.decide(
+            ScheduleFacts(
+                curfews=self._curfews(circuit_id, where, now),
+                outages=merge(one.span for one in self._outages if one.scope.covers(where)),
+                holds=holds,
+                keep_supply=keep_supply,
+                shadow_only=shadow_only,
+            ),
+            mode=self._policy.mode,
+            now=now,
+        )
+
+    def _curfews(self, circuit_id: str, where: Where, now: datetime) -> tuple[TimeSpan, ...]:
+        rules = self._rules_of.get(circuit_id)
+        if rules is None:
+            rules = self._rules_of[circuit_id] = curfew.rules_at(self._policy, where)
+        if not rules:
+            return ()
+        key = (rules, now.astimezone(self._policy.zone).date())
+        spans = self._spans.get(key)
+        if spans is None:
+            if len(self._spans) >= _MAX_CACHED:
+                self._spans.clear()
+            spans = curfew.spans_of(rules, days=self._policy.days, zone=self._policy.zone, now=now)
+            self._spans[key] = spans
+        return spans
+
+
+def _described(rule: CurfewRule | NightLimit) -> dict[str, Any]:
+    hours, scope = rule.hours, rule.scope
+    found: dict[str, Any] = {
+        "hours": [hours.from_minute, hours.to_minute],
+        "days": [f"{'before_' if test.before else ''}{test.label.value}" for test in hours.days],
+        "not_days": [f"{'before_' if test.before else ''}{test.label.value}" for test in hours.not_days],
+        "scope": [scope.campus, scope.building, scope.floor, scope.room_id, scope.kind],
+    }
+    return found | ({"limit_w": rule.limit_w} if isinstance(rule, NightLimit) else {})
