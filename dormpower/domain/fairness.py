@@ -14,6 +14,7 @@ from dormpower.domain.samples import Relay
 
 PICKUP_WEIGHT = 0.3
 PICKUP_LEAST, PICKUP_MOST = 1.0, 4.0
+PICKUP_MARGIN = 1.15
 _EPOCH_S = 0.0
 
 
@@ -98,9 +99,15 @@ def returning_order(
 
 
 def pickup_w(turn: Turn, policy: SheddingPolicy) -> int:
-    """Return what a circuit is expected to draw at most when it comes back."""
-    factor = policy.pickup if turn.pickup is None else turn.pickup
-    return round(max(turn.drew_w, policy.draws_w) * factor)
+    """Return what a circuit is expected to draw at most when it comes back.
+
+    Once learned, not more than a margin above the most that it ever drew then: an air conditioner that was shed
+    at full power does not come back with a multiple of it.
+    """
+    drew_w = max(turn.drew_w, policy.draws_w)
+    if turn.pickup is None:
+        return round(drew_w * policy.pickup)
+    return round(min(drew_w * turn.pickup, max(drew_w, turn.most_w) * PICKUP_MARGIN))
 
 
 def watch(load: Load, turn: Turn, policy: SheddingPolicy, *, now: datetime) -> Turn:
@@ -123,7 +130,12 @@ def watch(load: Load, turn: Turn, policy: SheddingPolicy, *, now: datetime) -> T
         return replace(turn, watched=False)
     seen = min(max(turn.peak_w / turn.drew_w, PICKUP_LEAST), PICKUP_MOST)
     before = policy.pickup if turn.pickup is None else turn.pickup
-    return replace(turn, watched=False, pickup=before + PICKUP_WEIGHT * (seen - before))
+    return replace(
+        turn,
+        watched=False,
+        pickup=before + PICKUP_WEIGHT * (seen - before),
+        most_w=max(turn.most_w, turn.peak_w),
+    )
 
 
 def begin_period(

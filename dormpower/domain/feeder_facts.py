@@ -33,7 +33,7 @@ class SheddingPolicy:
     min_on_s: float = 600.0
     min_between_s: float = 1200.0  # from one shed of a room to its next
     pickup: float = 2.5  # cold-load pickup until a circuit's own is learned: 200–300 % of what it drew
-    pickup_s: float = 120.0  # how long a restored circuit's pickup is kept free
+    pickup_s: float = 60.0  # how long a restored circuit's pickup is kept free
     draws_w: int = 100
     restores_at_once: int = 20
     silent_s: float = 60.0  # a feeder meter that was silent for longer counts for nothing
@@ -121,6 +121,7 @@ class Turn:
     watched: bool = False
     swap_under_way: bool = False  # another was shed for it: it returns as soon as the room shows
     pickup: float | None = None  # learned; None: the policy's
+    most_w: int = 0  # the highest that it was ever seen to draw after a restore
 
 
 NO_TURN = Turn()

@@ -13,6 +13,7 @@ from dormpower.domain.fairness import pickup_w, returning_order
 from dormpower.domain.feeder_facts import NO_TURN, Load, Source, Why
 from dormpower.domain.shed_draft import Draft
 
+IN_HAND = 0.05  # of a limit: what a swap leaves to be shed for a rise of the demand
 LEAD_CYCLES = 3  # a swap takes two cycles: shed another, see the room, return
 
 
@@ -118,13 +119,24 @@ def _swap(draft: Draft, load: Load, pickup: int) -> int:
             rooms.add(candidate.room_id)
             need_w -= candidate.power_w or 0
         missing = missing or need_w > 0
-    if missing:
+    if missing or not _leaves_some_in_hand(draft, load, substitutes, rooms):
         return 0
     for one in substitutes:
         draft.take_off(one, feeder_id=_for_feeder(draft, load), why=Why.SWAP, for_circuit_id=load.circuit_id)
     draft.promise(load, pickup)
     draft.mark_swap(load)
     return 1
+
+
+def _leaves_some_in_hand(draft: Draft, load: Load, substitutes: Sequence[Load], rooms: set[str]) -> bool:
+    """Whether enough could still be shed at the next rise: a swap never takes the last ones."""
+    if not substitutes:
+        return True
+    for feeder_id in draft.path(load):
+        left_w = sum(one.power_w or 0 for one in draft.candidates_below(feeder_id) if one.room_id not in rooms)
+        if left_w < IN_HAND * draft.demands[feeder_id].limit_w:
+            return False
+    return True
 
 
 def _for_feeder(draft: Draft, load: Load) -> str:
