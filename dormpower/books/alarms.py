@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from dormpower.books import audit_log, events
+from dormpower.books import alarm_steps, audit_log, events
 from dormpower.books.ids import new_id
 from dormpower.books.tables import alarms, circuits, rooms
 from dormpower.domain import alarms as domain_alarms
@@ -91,6 +91,7 @@ def raise_alarm(
     )
     if raised is None:
         return None
+    alarm_steps.append(connection, alarm_id=alarm_id, step="raised", actor=alarm_steps.SYSTEM, now=now)
     events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
     return alarm_id
 
@@ -112,6 +113,7 @@ def clear_alarm(
     if alarm_id is None:
         return None
     connection.execute(sa.update(alarms).where(alarms.c.alarm_id == alarm_id).values(cleared_at=now))
+    alarm_steps.append(connection, alarm_id=alarm_id, step="cleared", actor=alarm_steps.SYSTEM, now=now)
     events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
     return str(alarm_id)
 
@@ -136,6 +138,7 @@ def acknowledge(connection: Connection, *, alarm_id: str, actor: str, now: datet
         .where(alarms.c.alarm_id == alarm_id)
         .values(acknowledged_at=after.acknowledged_at, acknowledged_by=after.acknowledged_by)
     )
+    alarm_steps.append(connection, alarm_id=alarm_id, step="acknowledged", actor=actor, now=now)
     events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
     audit_log.write(
         connection,

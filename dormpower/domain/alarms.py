@@ -3,14 +3,22 @@
 Theory of operation. An alarm tells of one *condition* (a kind and a subject); while the condition lasts there
 is one alarm, however often it is seen. It is cleared when the condition ends and acknowledged when a person has
 taken note; the two are independent. A condition that returns after it was cleared is a new alarm, which wants
-a new acknowledgement.
+a new acknowledgement. An active alarm may be *shelved*: put out of sight with an expiry, by somebody by name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+
+# *Suggested*: a weekend and a bit. What takes longer is a decision for the site, not for the list of alarms.
+LONGEST_SHELVING_S = 72 * 3600
+# *Suggested*, after EEMUA 191: more than ten alarms in ten minutes are a flood; one that stands for a day is
+# "standing" and hides new ones.
+FLOOD_WINDOW_S = 600
+FLOOD_ABOVE = 10
+STANDING_AFTER_S = 24 * 3600
 
 
 class AlarmKind(StrEnum):
@@ -83,6 +91,12 @@ class AlarmLife:
     cleared_at: datetime | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
+    shelved_until_at: datetime | None = None
+    shelved_by: str | None = None
+
+    def shelved(self, *, now: datetime) -> bool:
+        """Whether it is put aside: out of sight until its expiry; the condition is watched all the same."""
+        return self.shelved_until_at is not None and now < self.shelved_until_at
 
     @property
     def standing(self) -> bool:
@@ -94,18 +108,34 @@ def clear(life: AlarmLife, *, now: datetime) -> AlarmLife:
     """End the condition. Raises UnableToChangeAlarmError for an alarm that is cleared already."""
     if life.cleared_at is not None:
         raise UnableToChangeAlarmError("the alarm is cleared already")
-    return AlarmLife(
-        raised_at=life.raised_at,
-        cleared_at=now,
-        acknowledged_at=life.acknowledged_at,
-        acknowledged_by=life.acknowledged_by,
-    )
+    return replace(life, cleared_at=now)
 
 
 def acknowledge(life: AlarmLife, *, actor: str, now: datetime) -> AlarmLife:
     """Take note. The first person stays on record: a second acknowledgement changes nothing."""
     if life.acknowledged_at is not None:
         return life
-    return AlarmLife(
-        raised_at=life.raised_at, cleared_at=life.cleared_at, acknowledged_at=now, acknowledged_by=actor
-    )
+    return replace(life, acknowledged_at=now, acknowledged_by=actor)
+
+
+def shelve(life: AlarmLife, *, actor: str, until_at: datetime, now: datetime) -> AlarmLife:
+    """Put an active alarm aside until an instant, at most `LONGEST_SHELVING_S` ahead.
+
+    Raises UnableToChangeAlarmError for a cleared alarm, an instant that is past, and one too far ahead: nothing
+    is put aside for good.
+    """
+    if life.cleared_at is not None:
+        raise UnableToChangeAlarmError("the alarm is cleared: there is nothing to put aside")
+    ahead_s = (until_at - now).total_seconds()
+    if not 0 < ahead_s <= LONGEST_SHELVING_S:
+        raise UnableToChangeAlarmError(
+            f"until: expected within {LONGEST_SHELVING_S // 3600} h from now, got {until_at.isoformat()}"
+        )
+    return replace(life, shelved_until_at=until_at, shelved_by=actor)
+
+
+def unshelve(life: AlarmLife, *, now: datetime) -> AlarmLife:
+    """Bring an alarm back before its time. Raises UnableToChangeAlarmError for one that is not put aside."""
+    if not life.shelved(now=now):
+        raise UnableToChangeAlarmError("the alarm is not put aside")
+    return replace(life, shelved_until_at=None, shelved_by=None)

@@ -1,0 +1,261 @@
+"""Whether a decision was right: what maintenance found, what residents asked, and the rate of false trips.
+
+A decision is named by its hold, or by its alarm where there was no hold. A resident asks once for each
+("was this right?"); the answer goes on record and is a review as well. The rate of false trips of a building is
+the share of the prohibited-load trips in a span that were reviewed as false, told beside how many were reviewed
+at all: an unreviewed trip is neither right nor false.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from dormpower.books import audit_log, events
+from dormpower.books.ids import new_id
+from dormpower.books.tables import alarms, circuits, disputes, holds, reviews, rooms
+from dormpower.domain.holds import Reason
+
+SubjectKind = Literal["hold", "alarm"]
+Verdict = Literal["right", "false"]
+
+
+class UnableToFindDecisionError(Exception):
+    """There is no hold or alarm of a circuit of this id."""
+
+
+class UnableToFindDisputeError(Exception):
+    """There is no dispute of this id that waits for an answer."""
+
+
+class UnableToDisputeError(Exception):
+    """The question can't be taken as asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispute:
+    """A resident's question, and the answer once there is one."""
+
+    dispute_id: str
+    subject_kind: str
+    subject_id: str
+    circuit_id: str
+    question: str
+    asked_by: str
+    asked_at: datetime
+    verdict: str | None = None
+    answer: str | None = None
+    answered_by: str | None = None
+    answered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FalseTrips:
+    """A building's prohibited-load trips in a span; `rate` is None while none was reviewed."""
+
+    building: str
+    trips: int
+    reviewed: int
+    false: int
+
+    @property
+    def rate(self) -> float | None:
+        """The share of the reviewed trips that were false."""
+        return self.false / self.reviewed if self.reviewed else None
+
+
+def review(
+    connection: Connection,
+    *,
+    subject_kind: SubjectKind,
+    subject_id: str,
+    verdict: Verdict,
+    note: str,
+    actor: str,
+    now: datetime,
+) -> None:
+    """Put on record what a person found of a decision; the newest finding counts, all are in the audit log.
+
+    Raises UnableToFindDecisionError.
+    """
+    circuit_id = _circuit_of(connection, subject_kind, subject_id)
+    values = {
+        "circuit_id": circuit_id,
+        "verdict": verdict,
+        "note": note,
+        "reviewed_by": actor,
+        "reviewed_at": now,
+    }
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(
+        insert(reviews)
+        .values(subject_kind=subject_kind, subject_id=subject_id, **values)
+        .on_conflict_do_update(index_elements=[reviews.c.subject_kind, reviews.c.subject_id], set_=values)
+    )
+    _tell(
+        connection,
+        f"{subject_kind}.review",
+        circuit_id,
+        actor=actor,
+        detail={"subject_id": subject_id, "verdict": verdict, "note": note},
+        now=now,
+    )
+
+
+def dispute(
+    connection: Connection,
+    *,
+    subject_kind: SubjectKind,
+    subject_id: str,
+    question: str,
+    actor: str,
+    now: datetime,
+) -> Dispute:
+    """Take a resident's question about a decision; asked again by the same person, the first one is returned.
+
+    The caller has checked that the circuit is the resident's. Raises UnableToFindDecisionError and, for an
+    empty question, UnableToDisputeError.
+    """
+    if not question.strip():
+        raise UnableToDisputeError("question: expected what was not right, got nothing")
+    circuit_id = _circuit_of(connection, subject_kind, subject_id)
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    added = connection.scalar(
+        insert(disputes)
+        .values(
+            dispute_id=new_id("dsp", now),
+            subject_kind=subject_kind,
+            subject_id=subject_id,
+            circuit_id=circuit_id,
+            question=question.strip(),
+            asked_by=actor,
+            asked_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(disputes.c.dispute_id)
+    )
+    if added is not None:
+        _tell(
+            connection,
+            "dispute.ask",
+            circuit_id,
+            actor=actor,
+            detail={"dispute_id": added, "subject_kind": subject_kind, "subject_id": subject_id},
+            now=now,
+        )
+    row = (
+        connection.execute(
+            sa.select(disputes).where(
+                disputes.c.subject_kind == subject_kind,
+                disputes.c.subject_id == subject_id,
+                disputes.c.asked_by == actor,
+            )
+        )
+        .mappings()
+        .one()
+    )
+    return Dispute(**row)
+
+
+def answer(
+    connection: Connection, *, dispute_id: str, verdict: Verdict, text: str, actor: str, now: datetime
+) -> Dispute:
+    """Answer a question, once; the verdict is a review too. Raises UnableToFindDisputeError."""
+    row = (
+        connection.execute(
+            sa.update(disputes)
+            .where(disputes.c.dispute_id == dispute_id, disputes.c.answered_at.is_(None))
+            .values(verdict=verdict, answer=text, answered_by=actor, answered_at=now)
+            .returning(disputes)
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        raise UnableToFindDisputeError(f"dispute {dispute_id}: none of this id waits for an answer")
+    answered = Dispute(**row)
+    subject_kind: SubjectKind = "hold" if answered.subject_kind == "hold" else "alarm"
+    review(
+        connection,
+        subject_kind=subject_kind,
+        subject_id=answered.subject_id,
+        verdict=verdict,
+        note=text,
+        actor=actor,
+        now=now,
+    )
+    return answered
+
+
+def listing(
+    connection: Connection,
+    *,
+    circuit_id: str | None = None,
+    open_only: bool = False,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> tuple[list[Dispute], str | None]:
+    """Return a page of disputes, newest first, and the cursor of the next page."""
+    query = sa.select(disputes).order_by(disputes.c.dispute_id.desc())
+    if circuit_id is not None:
+        query = query.where(disputes.c.circuit_id == circuit_id)
+    if open_only:
+        query = query.where(disputes.c.answered_at.is_(None))
+    if cursor is not None:
+        query = query.where(disputes.c.dispute_id < cursor)
+    page = [Dispute(**row) for row in connection.execute(query.limit(limit + 1)).mappings()]
+    return (page[:limit], page[limit - 1].dispute_id) if len(page) > limit else (page, None)
+
+
+def false_trips(connection: Connection, *, since: datetime, until: datetime) -> list[FalseTrips]:
+    """Return each building's enforced prohibited-load trips placed in `[since, until)`, with the reviews."""
+    rows = connection.execute(
+        sa.select(
+            rooms.c.building,
+            sa.func.count(holds.c.hold_id),
+            sa.func.count(reviews.c.verdict),
+            sa.func.sum(sa.case((reviews.c.verdict == "false", 1), else_=0)),
+        )
+        .select_from(holds)
+        .join(circuits, circuits.c.circuit_id == holds.c.circuit_id)
+        .join(rooms, rooms.c.room_id == circuits.c.room_id)
+        .outerjoin(reviews, sa.and_(reviews.c.subject_kind == "hold", reviews.c.subject_id == holds.c.hold_id))
+        .where(
+            holds.c.reason == Reason.PROHIBITED.value,
+            holds.c.shadow.is_(sa.false()),
+            holds.c.placed_at >= since,
+            holds.c.placed_at < until,
+        )
+        .group_by(rooms.c.building)
+        .order_by(rooms.c.building)
+    )
+    return [
+        FalseTrips(building=building, trips=count, reviewed=reviewed, false=int(false))
+        for building, count, reviewed, false in rows
+    ]
+
+
+def _circuit_of(connection: Connection, subject_kind: SubjectKind, subject_id: str) -> str:
+    table, key = (holds, holds.c.hold_id) if subject_kind == "hold" else (alarms, alarms.c.alarm_id)
+    circuit_id = connection.scalar(sa.select(table.c.circuit_id).where(key == subject_id))
+    if circuit_id is None:
+        raise UnableToFindDecisionError(f"{subject_kind} {subject_id}: there is none of this id on a circuit")
+    return str(circuit_id)
+
+
+def _tell(
+    connection: Connection, action: str, circuit_id: str, *, actor: str, detail: dict[str, str], now: datetime
+) -> None:
+    events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
+    audit_log.write(
+        connection,
+        actor=actor,
+        action=action,
+        subject_kind="circuit",
+        subject_id=circuit_id,
+        detail=detail,
+        now=now,
+    )
