@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from config.faults import Fault, Findings, UnableToLoadSiteError, show_path
 from config.policy_objects import check_policies, overload_of, prohibited_of
 from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.rooms_file import SourcedRoom, read_rooms
+from config.schedule_objects import check_schedules, curfew_of
 from config.site_file import (
     ArrearsSection,
     InfluxReadings,
@@ -26,12 +28,14 @@ from config.site_objects import to_feeders, to_line, to_modules, to_room
 from config.site_parsing import parse_site_file
 from config.yaml_source import read_yaml
 from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.curfew import CurfewPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.ledger import LotOrder
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Site
+from dormpower.domain.spread import SpreadPolicy
 from dormpower.domain.tariff import Price
 
 CONFIG_VARIABLE = "DORMPOWER_CONFIG"
@@ -102,6 +106,8 @@ class PolicySettings:
     arrears: ArrearsPolicy
     overload: Scoped[OverloadPolicy]
     prohibited: Scoped[ProhibitedPolicy]
+    curfew: CurfewPolicy
+    closings: SpreadPolicy
     lot_order: LotOrder = "fifo"
 
 
@@ -176,6 +182,13 @@ def _load(site_path: Path, *, rooms_from: Path | None) -> Settings:
     profiles = _profiles(file, folder, findings)
     check_site(file, rooms, profiles, findings)
     check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
+    check_schedules(
+        file.policies.curfew,
+        file.policies.night_mode,
+        file.calendar,
+        today=datetime.now(ZoneInfo(file.site.zone)).date(),
+        findings=findings,
+    )
     if any(fault.key.startswith("policies.") for fault in findings):
         raise UnableToLoadSiteError(findings.faults)  # levels out of order: no policy can be made of them
     settings = _settings(site_path, folder, file, rooms, profiles=profiles, findings=findings)
@@ -248,6 +261,12 @@ def _settings(
             arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
             overload=overload_of(file.policies.overload, ZoneInfo(file.site.zone)),
             prohibited=prohibited_of(file.policies.prohibited, ZoneInfo(file.site.zone)),
+            curfew=curfew_of(
+                file.policies.curfew, file.policies.night_mode, file.calendar, ZoneInfo(file.site.zone)
+            ),
+            closings=SpreadPolicy(
+                circuits=file.policies.closings.at_once, every_s=file.policies.closings.every_s
+            ),
             lot_order=file.policies.lots.order,
         ),
         languages=tuple(dict.fromkeys(file.languages)),

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, Strict
 
 from config.policy_sections import OverloadSection, ProhibitedSection
+from config.schedule_sections import CalendarSection, ClosingsSection, CurfewSection, NightModeSection
 from config.site_values import Exact, Hours, Int, Mode, Name, Seconds, Section, Slug
 
 MAX_CHANNEL = 15
@@ -203,6 +204,9 @@ class PoliciesSection(Section):
     lots: LotsSection = Field(default=LotsSection(), description="{order: fifo}")
     overload: OverloadSection = Field(default=OverloadSection(), description="a mapping")
     prohibited: ProhibitedSection = Field(default=ProhibitedSection(), description="a mapping")
+    curfew: CurfewSection = Field(default=CurfewSection(), description="{mode: …, rules: […]}")
+    night_mode: NightModeSection = Field(default=NightModeSection(), description="{mode: …, rules: […]}")
+    closings: ClosingsSection = Field(default=ClosingsSection(), description="{at_once: …, every_s: …}")
 
 
 class RoomRow(Section):
@@ -245,6 +249,9 @@ class SiteFile(Section):
     feeders: tuple[FeederRow, ...] = Field(default=(), description="a list of feeders")
     profiles_folder: str | None = Field(
         default=None, min_length=1, description="a folder of the site's own profiles"
+    )
+    calendar: CalendarSection = Field(
+        default=CalendarSection(), description="{holidays: …, exceptions: […], exam_weeks: […]}"
     )
     policies: PoliciesSection = Field(default=PoliciesSection(), description="{prices: …, arrears: …}")
     languages: tuple[Literal["zh", "en"], ...] = Field(

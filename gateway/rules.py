@@ -7,6 +7,7 @@ from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from gateway.policies import ArrearsRule, Policy
 from gateway.protection_rules import OverloadRule, Placed, ProhibitedRule
+from gateway.schedule_rule import ScheduleRule
 
 DEFAULT_MAX_GAP_S = 150.0
 
@@ -16,6 +17,7 @@ def build_policies(
     arrears_policy: ArrearsPolicy,
     overload: Placed[OverloadPolicy] | None = None,
     prohibited: Placed[ProhibitedPolicy] | None = None,
+    schedule: ScheduleRule | None = None,
     max_gap_s: float = DEFAULT_MAX_GAP_S,
 ) -> Sequence[Policy]:
     """Return the policies in the order in which they are asked; what is not given is not in force."""
@@ -23,4 +25,5 @@ def build_policies(
         OverloadRule(overload or Placed(by_circuit={}, configured={}), max_gap_s),
         ProhibitedRule(prohibited or Placed(by_circuit={}, configured={})),
         ArrearsRule(arrears_policy),
+        *(() if schedule is None else (schedule,)),
     )

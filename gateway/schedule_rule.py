@@ -13,9 +13,25 @@ from dormpower.domain.curfew import CurfewPolicy, CurfewRule, NightLimit, Outage
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
 from dormpower.domain.scopes import Where
+from dormpower.domain.site import Site
 from gateway.policies import CircuitFacts, Decision, WatchesNothing
 
 _MAX_CACHED = 1024
+
+
+def where_of(site: Site) -> dict[str, Where]:
+    """Return where each circuit is."""
+    return {
+        circuit.circuit_id: Where(
+            campus=room.campus,
+            building=room.building,
+            floor=room.floor,
+            room_id=room.room_id,
+            kind=circuit.kind.value,
+        )
+        for room in site.rooms
+        for circuit in room.circuits
+    }
 
 
 class ScheduleRule(WatchesNothing):

@@ -21,7 +21,7 @@ import uvloop
 
 from config.profiles import Profile
 from config.settings import Settings, UnableToLoadSiteError, load
-from dormpower.books import audit_log, counters, events, journal, migration, settlement, shadow
+from dormpower.books import audit_log, counters, events, journal, migration, scoped_holds, settlement, shadow
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
@@ -57,6 +57,7 @@ from gateway.placed_policies import placed_overload, placed_prohibited
 from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.rules import build_policies
+from gateway.schedule_rule import ScheduleRule, where_of
 
 log = structlog.get_logger()
 
@@ -68,6 +69,7 @@ SETTLE_EVERY_S = 5.0
 SEAL_EVERY_S = 1.0
 EXPORT_HEAD_EVERY_S = 10.0
 AGE_OUT_EVERY_S = 600.0
+MEND_EVERY_S = 10.0
 
 
 class Gateway:
@@ -105,8 +107,10 @@ class Gateway:
                 arrears_policy=arrears_policy(settings, shadow=self.in_shadow),
                 overload=placed_overload(settings),
                 prohibited=placed_prohibited(settings, max_gap_s=stale_after_s),
+                schedule=ScheduleRule(settings.policies.curfew, where_of(settings.site)),
                 max_gap_s=stale_after_s,
             ),
+            spread=settings.policies.closings,
             executor=self._writer,
             zone=settings.zone,
             stale_after_s=stale_after_s,
@@ -157,6 +161,7 @@ class Gateway:
             Job(name="settle", every_s=SETTLE_EVERY_S, run=self._settle),
             Job(name="seal", every_s=SEAL_EVERY_S, run=self._seal),
             Job(name="audit_head", every_s=EXPORT_HEAD_EVERY_S, run=self._export_head),
+            Job(name="mend_scopes", every_s=MEND_EVERY_S, run=self._mend_scopes),
             Job(name="age_out", every_s=AGE_OUT_EVERY_S, run=self._age_out),
         ]
 
@@ -167,6 +172,10 @@ class Gateway:
             zone=self.settings.zone,
             journal=journal.OrderedDays(order=self.settings.policies.lot_order),
         )
+
+    def _mend_scopes(self) -> None:
+        """Hold what was described after a lock-out over its floor, and end what a crash left behind."""
+        scoped_holds.mend(self.books, self.clock.now())
 
     def _seal(self) -> None:
         with self.books.write() as connection:
