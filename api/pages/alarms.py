@@ -1,5 +1,7 @@
 """Alarms for maintenance, live: what waits for acknowledgement first."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -20,16 +22,24 @@ _PRIORITIES = ("critical", "high", "medium", "low")
 Kind = Annotated[Literal["all", "load_off"], Query()]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The lists by name, in the order they are read, and the rooms of their circuits."""
+
+    lists: Mapping[str, Sequence[Alarm]]
+    rooms: Mapping[str, str]
+
+
 @router.get("/alarms")
 def show_alarms(visit: Visitor, kind: Kind = "all") -> Response:
     """Show the alarms; the list reads itself again when one changes."""
-    return visit.page("alarms.html", kind=kind, **_lists(visit, kind))
+    return visit.page("alarms.html", kind=kind, shown=_shown(visit, kind))
 
 
 @router.get("/alarms/list")
 def show_list(visit: Visitor, kind: Kind = "all") -> Response:
     """Return the list alone."""
-    return visit.page("alarm_lists.html", kind=kind, **_lists(visit, kind))
+    return visit.page("alarm_lists.html", kind=kind, shown=_shown(visit, kind))
 
 
 @router.post("/alarms/{alarm_id}/acknowledge")
@@ -39,7 +49,7 @@ def acknowledge(visit: Visitor, alarm_id: str) -> Response:
     return see_other("/alarms?kind=load_off" if visit.form.get("kind") == "load_off" else "/alarms")
 
 
-def _lists(visit: Visit, kind: str) -> dict[str, object]:
+def _shown(visit: Visit, kind: str) -> Shown:
     only = None if kind == "all" else kind
     with visit.context.books.read() as connection:
         new, _ = alarms.listing(connection, kind=only, acknowledged=False, limit=_WAITING)
@@ -50,7 +60,7 @@ def _lists(visit: Visit, kind: str) -> dict[str, object]:
     # Of what waits the active goes first, then the worst.
     new.sort(key=lambda one: (one.cleared_at is not None, _rank(one)))
     known.sort(key=_rank)
-    return {"lists": {"new": new, "known": known, "cleared": cleared}, "places": places}
+    return Shown(lists={"new": new, "known": known, "cleared": cleared}, rooms=places)
 
 
 def _rank(alarm: Alarm) -> int:
