@@ -1,0 +1,359 @@
+"""Feeder shedding at work: each cycle takes the facts together, has the domain plan, and puts it on record.
+
+The facts come from memory: what feeder meters and circuits said last. A plan is written by the gateway's one
+writer, holds and state in the same transactions, a bounded number of holds in each; intents then lead the
+reconciler to the relays. In shadow mode the same holds are placed as shadow ones, and no relay moves.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms, feeders, holds
+from dormpower.books.database import Books
+from dormpower.books.tables import holds as holds_table
+from dormpower.clock import Clock
+from dormpower.domain.alarms import PRIORITIES
+from dormpower.domain.days import CampusDays
+from dormpower.domain.feeder_facts import (
+    NO_FEEDER_STATE,
+    Facts,
+    FeederAlarm,
+    FeederFacts,
+    Load,
+    Plan,
+    Restore,
+    Shed,
+    SheddingPolicy,
+    ShedState,
+)
+from dormpower.domain.holds import Enforcement, Reason
+from dormpower.domain.samples import ModuleSample, Observation
+from dormpower.domain.shedding import RULE, plan
+from dormpower.domain.site import Site
+from gateway.control_memory import CircuitMemory
+
+log = structlog.get_logger()
+
+HOLDS_AT_ONCE = 20  # in one transaction, so that intake never waits long
+AHEAD = timedelta(seconds=30)  # a feeder meter's clock may be ahead of ours by this much
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingShed:
+    """A standing hold of ours."""
+
+    hold_id: str
+    circuit_id: str
+    placed_at: datetime
+    shadow: bool
+
+
+class FeederControl:
+    """The shedding of a site. `note_` methods and `cycle` belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        clock: Clock,
+        site: Site,
+        policy: SheddingPolicy,
+        memory: Callable[[str], CircuitMemory],
+        reachable: Callable[[CircuitMemory], bool],
+        handle_intents: Callable[[], Awaitable[int]],
+        executor: Executor,
+        zone: ZoneInfo,
+    ) -> None:
+        self.policy = policy
+        self._books = books
+        self._clock = clock
+        self._site = site
+        self._memory = memory
+        self._reachable = reachable
+        self._handle_intents = handle_intents
+        self._executor = executor
+        self._days = CampusDays(zone)
+        self._state = ShedState()
+        self._meters: dict[tuple[str, int], tuple[int, datetime]] = {}
+        self._powers: dict[str, tuple[int, datetime]] = {}
+        self._feeder_channels = {
+            (feeder.meter_module_id, feeder.meter_channel or 0)
+            for feeder in site.feeders
+            if feeder.meter_module_id is not None
+        }
+        known = {feeder.feeder_id for feeder in site.feeders}
+        self._circuits = {
+            circuit.circuit_id: (room, circuit)
+            for room in site.rooms
+            if room.feeder in known
+            for circuit in room.circuits
+        }
+
+    # --- what was heard ------------------------------------------------------------------------------------
+
+    def take_meters(self, sample: ModuleSample) -> ModuleSample | None:
+        """Take the feeder meters' channels out of a sample; None where nothing is left for intake."""
+        kept = []
+        for channel in sample.channels:
+            key = (sample.module_id, channel.channel)
+            if key not in self._feeder_channels:
+                kept.append(channel)
+            elif channel.power_w is not None and sample.at <= self._clock.now() + AHEAD:
+                before = self._meters.get(key)
+                if before is None or sample.at > before[1]:
+                    self._meters[key] = (round(channel.power_w), sample.at)
+        if len(kept) == len(sample.channels):
+            return sample
+        return replace(sample, channels=kept) if kept else None
+
+    def note(self, observations: Iterable[Observation]) -> None:
+        """Take note of circuits' powers, after the commit of their batch."""
+        for one in observations:
+            if one.circuit_id in self._circuits and one.sample.power_w is not None:
+                self._powers[one.circuit_id] = (round(one.sample.power_w), one.at)
+
+    # --- deciding ------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take the state over from the books, and let go what is no longer ours to hold (mode, site)."""
+        now = self._clock.now()
+        with self._books.write() as connection:
+            feeders.keep_only(connection, [feeder.feeder_id for feeder in self._site.feeders])
+            self._state = feeders.load(connection)
+            for hold in self._standing(connection):
+                wrong_mode = self.policy.mode is Enforcement.OFF or hold.shadow != self._shadow
+                if wrong_mode or hold.circuit_id not in self._circuits:
+                    self._release(connection, hold, {"why": "not_in_force", "mode": self.policy.mode}, now)
+
+    async def run(self) -> None:
+        """Decide once a cycle until cancelled."""
+        if self.policy.mode is Enforcement.OFF or not self._site.feeders:
+            await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(self.policy.cycle_s / self._clock.speed)
+            try:
+                await self.cycle()
+            except Exception:
+                # Supervised: the books may be away for a moment; the next cycle decides anew.
+                log.exception("shedding.cycle_failed")
+
+    async def cycle(self) -> Plan:
+        """Make one decision and put it on record; the reconciler follows."""
+        loads = self._loads()
+        made = await asyncio.get_running_loop().run_in_executor(self._executor, lambda: self._decide(loads))
+        if made.sheds or made.restores:
+            log.info(
+                "shedding.decided",
+                shed=len(made.sheds),
+                restored=len(made.restores),
+                mode=self.policy.mode.value,
+            )
+            while await self._handle_intents():
+                pass
+        return made
+
+    @property
+    def _shadow(self) -> bool:
+        return self.policy.mode is Enforcement.SHADOW
+
+    def _loads(self) -> list[Load]:
+        """Return what memory knows of the circuits; our own holds are added from the books."""
+        found = []
+        for circuit_id, (room, circuit) in self._circuits.items():
+            memory = self._memory(circuit_id)
+            power = self._powers.get(circuit_id)
+            fresh = power is not None and self._clock.now() - power[1] <= timedelta(
+                seconds=self.policy.power_stale_s
+            )
+            found.append(
+                Load(
+                    circuit_id=circuit_id,
+                    room_id=room.room_id,
+                    feeder_id=str(room.feeder),
+                    kind=circuit.kind.value,
+                    power_w=None if power is None else power[0],
+                    power_at=None if power is None else power[1],
+                    relay=memory.judged.relay,
+                    opened_at=memory.opened_at,
+                    held=any(not hold.shadow and hold.reason is not Reason.SHED for hold in memory.holds),
+                    exempt=memory.keep_supply,
+                    switchable=memory.circuit.has_relay and memory.circuit.has_readback,
+                    online=memory.seen and fresh and self._reachable(memory),
+                    min_off_s=0.0 if self._shadow else memory.circuit.min_off_s,
+                )
+            )
+        return found
+
+    def _feeder_facts(self) -> tuple[FeederFacts, ...]:
+        found = []
+        for feeder in self._site.feeders:
+            key = (feeder.meter_module_id or "", feeder.meter_channel or 0)
+            heard = self._meters.get(key)
+            found.append(
+                FeederFacts(
+                    feeder_id=feeder.feeder_id,
+                    parent=feeder.parent,
+                    limit_w=feeder.limit_w,
+                    metered=feeder.meter_module_id is not None,
+                    power_w=None if heard is None else heard[0],
+                    power_at=None if heard is None else heard[1],
+                )
+            )
+        return tuple(found)
+
+    def _decide(self, loads: Sequence[Load]) -> Plan:
+        """Plan and write, on the writer thread."""
+        now = self._clock.now()
+        with self._books.read() as connection:
+            standing = {hold.circuit_id: hold for hold in self._standing(connection)}
+        facts = Facts(
+            feeders=self._feeder_facts(),
+            loads=tuple(
+                replace(load, shed_at=standing[load.circuit_id].placed_at)
+                if load.circuit_id in standing
+                else load
+                for load in loads
+            ),
+            today=self._days.day_of(now),
+        )
+        made = plan(facts, self._state, self.policy, now=now)
+        self._write(made, standing, now)
+        return made
+
+    # --- on record -----------------------------------------------------------------------------------------
+
+    def _write(self, made: Plan, standing: Mapping[str, StandingShed], now: datetime) -> None:
+        """Write the plan in short transactions; the state in memory follows each commit."""
+        steps: list[Shed | Restore] = [*made.sheds, *made.restores]
+        for start in range(0, len(steps), HOLDS_AT_ONCE):
+            chunk = steps[start : start + HOLDS_AT_ONCE]
+            turns = {**self._state.turns, **{one.circuit_id: made.state.turns[one.circuit_id] for one in chunk}}
+            after = replace(self._state, turns=turns)
+            with self._books.write() as connection:
+                for step in chunk:
+                    if isinstance(step, Shed):
+                        self._place(connection, step, now)
+                    else:
+                        self._give_back(connection, step, standing[step.circuit_id], now)
+                feeders.save_turns(connection, self._state, after)
+            self._state = after
+        off = self._circuits_off(made, standing)
+        with self._books.write() as connection:
+            feeders.save_turns(connection, self._state, made.state)
+            for demand in made.demands:
+                feeders.save_feeder(
+                    connection,
+                    demand=demand,
+                    parent=next(one.parent for one in self._site.feeders if one.feeder_id == demand.feeder_id),
+                    mode=self.policy.mode.value,
+                    circuits_off=off.get(demand.feeder_id, 0),
+                    state=made.state.feeders[demand.feeder_id],
+                    now=now,
+                )
+            self._tell(connection, made, now)
+        self._state = made.state
+
+    def _place(self, connection: Connection, shed: Shed, now: datetime) -> None:
+        holds.place(
+            connection,
+            circuit_id=shed.circuit_id,
+            reason=Reason.SHED,
+            placed_by=RULE,
+            shadow=self._shadow,
+            expected_release_at=now + timedelta(seconds=self.policy.max_off_s),
+            evidence={
+                "feeder_id": shed.feeder_id,
+                "why": shed.why.value,
+                "demand_w": shed.demand_w,
+                "limit_w": shed.limit_w,
+                "power_w": shed.power_w,
+                "turn": shed.turn,
+                "swapped_for": shed.for_circuit_id,
+                "sampling_period_s": self.policy.cycle_s,
+            },
+            now=now,
+        )
+
+    def _give_back(self, connection: Connection, restore: Restore, hold: StandingShed, now: datetime) -> None:
+        self._release(connection, hold, {"why": restore.why.value, "pickup_w": restore.pickup_w}, now)
+
+    def _release(
+        self, connection: Connection, hold: StandingShed, evidence: Mapping[str, object], now: datetime
+    ) -> None:
+        holds.release(connection, hold_id=hold.hold_id, released_by=RULE, evidence=evidence, now=now)
+        room = self._circuits.get(hold.circuit_id)
+        if room is not None:
+            feeders.note_turn(
+                connection,
+                circuit_id=hold.circuit_id,
+                room_id=room[0].room_id,
+                from_at=hold.placed_at,
+                to_at=now,
+                shadow=hold.shadow,
+                days=self._days,
+            )
+
+    def _tell(self, connection: Connection, made: Plan, now: datetime) -> None:
+        """Raise and clear the feeders' alarms where they changed."""
+        standing = {(alarm.kind, alarm.feeder_id): alarm for alarm in made.alarms}
+        for feeder_id in made.state.feeders:
+            before = set(self._state.feeders.get(feeder_id, NO_FEEDER_STATE).alarms)
+            after = set(made.state.feeders[feeder_id].alarms)
+            for kind in sorted(after - before):
+                self._raise(connection, standing[kind, feeder_id], now)
+            for kind in sorted(before - after):
+                alarms.clear_alarm(connection, kind=kind, subject_kind="feeder", subject_id=feeder_id, now=now)
+
+    @staticmethod
+    def _raise(connection: Connection, alarm: FeederAlarm, now: datetime) -> None:
+        alarms.raise_alarm(
+            connection,
+            kind=alarm.kind,
+            priority=PRIORITIES[alarm.kind],
+            subject_kind="feeder",
+            subject_id=alarm.feeder_id,
+            detail={
+                "demand_w": alarm.demand_w,
+                "limit_w": alarm.limit_w,
+                "source": alarm.source.value,
+                "circuits_off": alarm.circuits_off,
+            },
+            now=now,
+        )
+
+    def _circuits_off(self, made: Plan, standing: Mapping[str, StandingShed]) -> dict[str, int]:
+        """Count what is shed below each feeder once the plan is done."""
+        parents = {feeder.feeder_id: feeder.parent for feeder in self._site.feeders}
+        gone = {one.circuit_id for one in made.restores}
+        off = ({*standing} - gone) | {one.circuit_id for one in made.sheds}
+        counts: dict[str, int] = {}
+        for circuit_id in off & self._circuits.keys():
+            at: str | None = self._circuits[circuit_id][0].feeder
+            while at is not None and at in parents:
+                counts[at] = counts.get(at, 0) + 1
+                at = parents[at]
+        return counts
+
+    @staticmethod
+    def _standing(connection: Connection) -> list[StandingShed]:
+        rows = connection.execute(
+            sa.select(
+                holds_table.c.hold_id,
+                holds_table.c.circuit_id,
+                holds_table.c.placed_at,
+                holds_table.c.shadow,
+            ).where(
+                holds_table.c.released_at.is_(None),
+                holds_table.c.reason == Reason.SHED.value,
+                holds_table.c.placed_by == RULE,
+            )
+        )
+        return [StandingShed(**row) for row in rows.mappings()]
