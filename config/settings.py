@@ -17,6 +17,7 @@ from config.policy_objects import check_policies, overload_of, prohibited_of
 from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.rooms_file import SourcedRoom, read_rooms
 from config.schedule_objects import check_schedules, curfew_of
+from config.shedding_section import check_shedding, shedding_of
 from config.site_file import (
     ArrearsSection,
     InfluxReadings,
@@ -29,6 +30,7 @@ from config.site_parsing import parse_site_file
 from config.yaml_source import read_yaml
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.curfew import CurfewPolicy
+from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.ledger import LotOrder
 from dormpower.domain.prohibited import ProhibitedPolicy
@@ -106,6 +108,7 @@ class PolicySettings:
     arrears: ArrearsPolicy
     overload: Scoped[OverloadPolicy]
     prohibited: Scoped[ProhibitedPolicy]
+    shedding: SheddingPolicy
     curfew: CurfewPolicy
     closings: SpreadPolicy
     lot_order: LotOrder = "fifo"
@@ -182,6 +185,7 @@ def _load(site_path: Path, *, rooms_from: Path | None) -> Settings:
     profiles = _profiles(file, folder, findings)
     check_site(file, rooms, profiles, findings)
     check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
+    check_shedding(file.policies.shedding, findings)
     check_schedules(
         file.policies.curfew,
         file.policies.night_mode,
@@ -261,6 +265,7 @@ def _settings(
             arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
             overload=overload_of(file.policies.overload, ZoneInfo(file.site.zone)),
             prohibited=prohibited_of(file.policies.prohibited, ZoneInfo(file.site.zone)),
+            shedding=shedding_of(file.policies.shedding),
             curfew=curfew_of(
                 file.policies.curfew, file.policies.night_mode, file.calendar, ZoneInfo(file.site.zone)
             ),

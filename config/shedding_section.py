@@ -25,13 +25,17 @@ class SheddingSection(Section):
     )
     sustained_s: Seconds = Field(default=DEFAULT.sustained_s, description="seconds above 0, at most 86400")
     max_off_s: Seconds = Field(default=DEFAULT.max_off_s, description="seconds above 0, at most 86400")
-    rotate_after_s: Seconds = Field(default=DEFAULT.rotate_after_s, description="seconds above 0, at most 86400")
+    rotate_after_s: Seconds = Field(
+        default=DEFAULT.rotate_after_s, description="seconds above 0, at most 86400"
+    )
     min_on_s: Seconds = Field(default=DEFAULT.min_on_s, description="seconds above 0, at most 86400")
     min_between_s: Seconds = Field(default=DEFAULT.min_between_s, description="seconds above 0, at most 86400")
     pickup: float = Field(default=DEFAULT.pickup, ge=1, le=4, description="1–4 times what was drawn before")
     pickup_s: Seconds = Field(default=DEFAULT.pickup_s, description="seconds above 0, at most 86400")
     draws_w: Int = Field(default=DEFAULT.draws_w, ge=1, le=100_000, description="whole watts, 1–100000")
-    restores_at_once: Int = Field(default=DEFAULT.restores_at_once, ge=1, le=1000, description="1–1000 circuits")
+    restores_at_once: Int = Field(
+        default=DEFAULT.restores_at_once, ge=1, le=1000, description="1–1000 circuits"
+    )
     priorities: tuple[Literal["ac", "lighting"], ...] = Field(
         default=("ac",), description="kinds in the order in which they are shed: [ac] or [ac, lighting]"
     )

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, Strict
 
 from config.policy_sections import OverloadSection, ProhibitedSection
 from config.schedule_sections import CalendarSection, ClosingsSection, CurfewSection, NightModeSection
+from config.shedding_section import SheddingSection
 from config.site_values import Exact, Hours, Int, Mode, Name, Seconds, Section, Slug
 
 MAX_CHANNEL = 15
@@ -204,6 +205,7 @@ class PoliciesSection(Section):
     lots: LotsSection = Field(default=LotsSection(), description="{order: fifo}")
     overload: OverloadSection = Field(default=OverloadSection(), description="a mapping")
     prohibited: ProhibitedSection = Field(default=ProhibitedSection(), description="a mapping")
+    shedding: SheddingSection = Field(default=SheddingSection(), description="{mode: shadow, …}")
     curfew: CurfewSection = Field(default=CurfewSection(), description="{mode: …, rules: […]}")
     night_mode: NightModeSection = Field(default=NightModeSection(), description="{mode: …, rules: […]}")
     closings: ClosingsSection = Field(default=ClosingsSection(), description="{at_once: …, every_s: …}")
