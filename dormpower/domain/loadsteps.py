@@ -9,11 +9,11 @@ three stages:
     settled  it has stopped rising, held for `persist_s` and at least `min_samples`, within a tenth of the step
     found    judged resistive: stays found until it has been switched off again
 
-What ends a rise without a verdict: it falls back (a short pulse), goes on rising (a ramp), or settles far below
-its first peak (an inrush). What was added is measured against the samples before the rise. Apparent power does
-not add up, its two parts do: with N = √(S² − P²), ΔN = N after − N before and ΔS = √(ΔP² + ΔN²). N mixes
-displacement and distortion, and a capacitive load beside an inductive one makes it too small; both errors are
-small against a heating element.
+What ends a rise without a verdict: it falls back (a short pulse), comes in several parts (a ramp), or settles
+far below its first peak (an inrush). What was added is measured against the samples before the rise. Apparent
+power does not add up, its two parts do: with N = √(S² − P²), ΔN = N after − N before and ΔS = √(ΔP² + ΔN²). N
+mixes displacement and distortion, and a capacitive load beside an inductive one makes it too small; both errors
+are small against a heating element.
 
 A sample's instant and order matter, its period does not: the same rules work at 1 s, 5 s and 30 s. What a long
 period hides (the inrush, a pulse shorter than two samples) is hidden here too, and the period is told.
@@ -34,6 +34,8 @@ KEPT_SAMPLES = 10
 SETTLED_WITHIN = 0.10
 INRUSH_ABOVE = 1.30
 RISING_SAMPLES = 2
+# A switch makes its step at once: one sample may fall into it and split it, then half is the larger part.
+AT_ONCE = 0.45
 OFF_BELOW = 0.5
 
 
@@ -116,6 +118,7 @@ class StepWatch:
     recent: tuple[PowerSample, ...] = ()
     rising: tuple[PowerSample, ...] = ()
     peak_w: float = 0.0
+    jump_w: float = 0.0
     rises: int = 0
     found: LoadStep | None = None
 
@@ -148,7 +151,8 @@ def watch(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch
         return _while_rising(before, sample, rules)
     base_w = _base_w(before.recent)
     if sample.power_w - base_w >= rules.min_step_w:
-        return StepWatch(recent=before.recent, rising=(sample,), peak_w=sample.power_w)
+        jump_w = sample.power_w - before.recent[-1].power_w
+        return StepWatch(recent=before.recent, rising=(sample,), peak_w=sample.power_w, jump_w=jump_w)
     return StepWatch(recent=_latest(before.recent, sample))
 
 
@@ -173,27 +177,28 @@ def _while_rising(before: StepWatch, sample: PowerSample, rules: StepRules) -> S
     base_w = _base_w(before.recent)
     step_w = before.rising[-1].power_w - base_w
     moved_w = sample.power_w - before.rising[-1].power_w
-    peak_w = max(before.peak_w, sample.power_w)
+    peak_w, jump_w = max(before.peak_w, sample.power_w), max(before.jump_w, moved_w)
     if sample.power_w - base_w < rules.min_step_w:
         return StepWatch(recent=_latest(before.recent, sample))  # a pulse
     if abs(moved_w) > SETTLED_WITHIN * max(step_w, sample.power_w - base_w):
         if before.rises >= RISING_SAMPLES:
             return StepWatch(recent=(sample,))  # a ramp, or nothing that holds its power
-        return StepWatch(recent=before.recent, rising=(sample,), peak_w=peak_w, rises=before.rises + 1)
+        return replace(before, rising=(sample,), peak_w=peak_w, jump_w=jump_w, rises=before.rises + 1)
     rising = (*before.rising, sample)
     lasted_s = (rising[-1].at - rising[0].at).total_seconds()
     if len(rising) < rules.min_samples or lasted_s < rules.persist_s:
         kept = (rising[0], *rising[1:][-(KEPT_SAMPLES - 1) :])
-        return StepWatch(recent=before.recent, rising=kept, peak_w=peak_w, rises=before.rises)
-    found = _judge(before.recent, rising, peak_w, rules)
+        return replace(before, rising=kept, peak_w=peak_w)
+    found = _judge(before, rising, peak_w, rules)
     if found is None:
         return StepWatch(recent=rising[-BEFORE_SAMPLES:])
     return StepWatch(recent=rising[-BEFORE_SAMPLES:], found=found)
 
 
 def _judge(
-    before: tuple[PowerSample, ...], after: tuple[PowerSample, ...], peak_w: float, rules: StepRules
+    watched: StepWatch, after: tuple[PowerSample, ...], peak_w: float, rules: StepRules
 ) -> LoadStep | None:
+    before = watched.recent
     base_w = _base_w(before)
     delta_w = median(sample.power_w for sample in after) - base_w
     others_before = [sample.other_va for sample in before if sample.other_va is not None]
@@ -202,7 +207,8 @@ def _judge(
         return None  # without apparent power nothing can be said
     delta_va = hypot(delta_w, median(others_after) - median(others_before))
     inrush = peak_w - base_w > INRUSH_ABOVE * delta_w
-    if delta_w < rules.min_step_w or delta_w < rules.resistive_from * delta_va or inrush:
+    ramp = watched.jump_w < AT_ONCE * delta_w
+    if delta_w < rules.min_step_w or delta_w < rules.resistive_from * delta_va or inrush or ramp:
         return None
     newest = after[-1]
     return LoadStep(

@@ -80,6 +80,7 @@ def test_which_loads_look_resistive(name: str, load: tuple[float, float], found:
         ([(1500.0, 0.0)] * 3 + [OFF] * 9, False),  # a pulse of 3 s
         ([(700.0, 0.0), (1500.0, 0.0)] + [(1500.0, 0.0)] * 7, True),  # a sample within the rise
         ([(600.0 + 100 * n, 0.0) for n in range(20)], False),  # a ramp
+        ([(400.0, 0.0), (800.0, 0.0)] + [(1200.0, 0.0)] * 9, False),  # a quick ramp
         ([(4000.0, 500.0)] + [(900.0, 100.0)] * 9, False),  # an inrush
         ([(1500.0, 0.0)] * 9 + [OFF], False),  # gone again
         ([(1500.0, 0.0)] * 9 + [(1560.0, 20.0)] * 3, True),  # still on beside a lamp
