@@ -230,13 +230,13 @@ def _check_mqtt_channels(profile: MqttProfile, findings: Findings) -> None:
 
 
 def _channel_templates(profile: MqttProfile) -> Iterator[tuple[str, str]]:
-    for name, quantity in profile.message.quantities:
+    """Yield the paths that no two channels can share; volts, hertz and a module's flags they can."""
+    for name in ("register_wh", "current_a", "power_w"):
+        quantity = getattr(profile.message.quantities, name)
         if quantity is not None:
             yield f"message.quantities.{name}.path", quantity.path
     if profile.message.relay is not None:
         yield "message.relay.path", profile.message.relay.path
-    if profile.message.flags is not None:
-        yield "message.flags.path", profile.message.flags.path
 
 
 # --- telling a person ----------------------------------------------------------------------------------------

@@ -45,6 +45,21 @@ class Message:
     mid: int
 
 
+class UnableToReadAuthorityError(OSError):
+    """The file of trusted authorities holds none."""
+
+
+class _Socket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: paho leaves it open, and an absent trust is retried for ever."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 class Listener(Protocol):
     """Who is told; called in paho's thread."""
 
@@ -200,8 +215,26 @@ def ask_protocol(settings: MqttSettings, client_id: str) -> MQTTProtocolVersion:
     return MQTTProtocolVersion.MQTTv311 if too_new else MQTTProtocolVersion.MQTTv5
 
 
+def explain(fault: OSError) -> str:
+    """Return why there is no connection, in words for people."""
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        why = fault.verify_message.rstrip(".")
+        return f"the broker's certificate is not trusted: {why}; check mqtt.ca_file and the name in mqtt.url"
+    if isinstance(fault, UnableToReadAuthorityError):
+        return str(fault)
+    if isinstance(fault, ssl.SSLError):
+        return f"no TLS with the broker ({fault.reason}): check that mqtt.url names its TLS port"
+    return f"{type(fault).__name__}: {fault}"
+
+
 def _set_up_tls(client: Client, settings: MqttSettings) -> None:
-    if settings.tls:
-        client.tls_set_context(
-            ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
-        )
+    if not settings.tls:
+        return
+    try:
+        context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
+    except ssl.SSLError as fault:
+        raise UnableToReadAuthorityError(
+            f"mqtt.ca_file: expected certificates (PEM) in {settings.ca_file}"
+        ) from fault
+    context.sslsocket_class = _Socket
+    client.tls_set_context(context)

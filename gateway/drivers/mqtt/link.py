@@ -27,7 +27,7 @@ from config.settings import MqttSettings
 from dormpower.clock import Clock
 from dormpower.domain.samples import ModuleSample, Relay
 from gateway.drivers.mqtt.commands import Commands
-from gateway.drivers.mqtt.connection import Connection, Message, ask_protocol
+from gateway.drivers.mqtt.connection import Connection, Message, ask_protocol, explain
 from gateway.drivers.mqtt.payloads import UnableToUsePayloadError
 from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.drivers.mqtt.sequence import Sequences
@@ -193,7 +193,7 @@ class MqttLink:
                 session = self._session = _Session(self)
                 await asyncio.to_thread(session.connection.open)
             except OSError as fault:
-                detail = f"{type(fault).__name__}: {fault}"
+                detail = explain(fault)
             else:
                 await self._watch(session)
                 detail = session.detail
