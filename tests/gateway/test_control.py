@@ -15,7 +15,20 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dormpower.books import alarms, commands, events, holds, states
+from dormpower.books import (
+    alarm_steps,
+    alarms,
+    commands,
+    events,
+    holds,
+    permits,
+    policies,
+    reports,
+    reviews,
+    shelving,
+    states,
+    trips,
+)
 from dormpower.books import control as books_control
 from dormpower.books.database import Books, open_books
 from dormpower.books.intents import leave, unhandled
@@ -32,13 +45,18 @@ from dormpower.books.tables import (
     rooms,
 )
 from dormpower.clock import ManualClock
+from dormpower.domain.alarms import UnableToChangeAlarmError
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement, Reason, SupplyState
+from dormpower.domain.prohibited import ProhibitedPolicy
+from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
-from gateway.rules import build_policies
+from gateway.policies import described
 from gateway.ports import SwitchOutcome, SwitchResult
+from gateway.protection_rules import Placed
+from gateway.rules import build_policies
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
@@ -77,6 +95,8 @@ class World:
         self.switch = FakeSwitch()
         self.executor = ThreadPoolExecutor(max_workers=1)
         self.policy = ArrearsPolicy(zone=ZONE, courtesy=("23:00-07:00",), **policy)
+        self.overload = OverloadPolicy(zone=ZONE, limit_w=2000, restores_a_day=2, mode=Enforcement.ENFORCE)
+        self.prohibited = ProhibitedPolicy(zone=ZONE, restores_a_day=2, mode=Enforcement.ENFORCE)
         self.circuits = {
             f"r-{number}-ac": ControlledCircuit(
                 circuit_id=f"r-{number}-ac",
@@ -138,7 +158,16 @@ class World:
             clock=self.clock,
             switch=self.switch,
             circuits={one: self.replace(circuit, **more) for one, circuit in self.circuits.items()},
-            policies=build_policies(arrears_policy=self.policy),
+            policies=build_policies(
+                arrears_policy=self.policy,
+                overload=Placed(
+                    by_circuit=dict.fromkeys(self.circuits, self.overload), configured=described(self.overload)
+                ),
+                prohibited=Placed(
+                    by_circuit=dict.fromkeys(self.circuits, self.prohibited),
+                    configured=described(self.prohibited),
+                ),
+            ),
             executor=self.executor,
             zone=ZONE,
             stale_after_s=STALE_S,
@@ -163,6 +192,7 @@ class World:
         relay: Relay | str | None = "actual",
         flags: frozenset[Flag] = frozenset(),
         power_w: float = 0.0,
+        power_factor: float | None = None,
         verdict: Verdict = Verdict.ACCEPTED,
         after_s: float = 30.0,
         only: str | None = None,
@@ -186,7 +216,13 @@ class World:
                         at=now,
                         verdict=verdict,
                         metered_wh=self.metered[circuit_id],
-                        sample=ChannelSample(channel=0, relay=shown, flags=flags, power_w=power_w),  # type: ignore[arg-type]
+                        sample=ChannelSample(
+                            channel=0,
+                            relay=shown,  # type: ignore[arg-type]
+                            flags=flags,
+                            power_w=power_w,
+                            power_factor=power_factor,
+                        ),
                     )
                 )
             with self.books.write() as connection:
@@ -562,6 +598,170 @@ def test_a_rolled_back_batch_leaves_no_trace_in_memory(quick_world: World) -> No
     assert world.standing() == []
 
 
+def plug_in_a_kettle(world: World) -> None:
+    """A kettle of 1500 W, until the relay opens."""
+    for power_w in (60.0, 60.0, 1560.0, 1560.0, 1560.0):
+        world.sample(
+            power_w=power_w if world.switch.relays["m-0", 0] is Relay.CLOSED else 0.0, power_factor=0.99
+        )
+
+
+def test_an_overload_is_tripped_restored_by_its_delay_and_latched_after_its_daily_number(world: World) -> None:
+    world.sample(power_w=1900.0)
+    for _ in range(2):
+        world.sample(power_w=2500.0)
+        assert world.standing() == []  # one sample is never enough
+        world.sample(power_w=2500.0)
+        assert world.standing() == [Reason.OVERLOAD]
+        assert world.switch.sent[-1] == ("m-0", 0, Relay.OPEN)
+        assert (world.control.memory("r-0-ac").state, world.active_alarms()) == ("load_off", ["load_off"])
+        world.sample(after_s=299)
+        assert world.standing() == [Reason.OVERLOAD]
+        world.sample(after_s=2)
+        assert world.standing() == []
+        assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+        assert world.active_alarms() == []
+    world.sample(power_w=2500.0)
+    world.sample(power_w=2500.0)
+    world.sample(after_s=4000)
+    assert world.standing() == [Reason.OVERLOAD]
+    with world.books.read() as connection:
+        (hold,) = holds.standing(connection)["r-0-ac"]
+        assert hold.expected_release_at is None
+        assert hold.evidence["limit_w"] == 2000
+        assert policies.memories(connection) == {}
+    with world.books.write() as connection:
+        holds.reset(connection, "r-0-ac", "maintenance", world.clock.now())
+    world.settle()
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+
+
+def test_the_overload_count_survives_a_restart(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+    world.sample(power_w=2500.0)
+    world.control = world.start()
+    world.sample(power_w=2500.0)
+    assert world.standing() == [Reason.OVERLOAD]
+
+
+def test_an_overload_rule_that_is_switched_off_releases_its_hold_at_the_start(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+    world.sample(power_w=2500.0)
+    world.sample(power_w=2500.0)
+    assert world.standing() == [Reason.OVERLOAD]
+    world.overload = OverloadPolicy(zone=ZONE, limit_w=2000, mode=Enforcement.OFF)
+    world.control = world.start()
+    assert world.standing() == []
+    with world.books.read() as connection:
+        actions = connection.scalars(
+            sa.select(audit_log.c.action).order_by(audit_log.c.audit_id.desc()).limit(2)
+        ).all()
+        assert set(actions) == {"hold.overload.released", "policy.changed"}
+        assert policies.versions(connection)["rule:overload"].changed_at == world.clock.now()
+    world.sample(relay="actual")
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+
+
+def test_an_overload_in_shadow_is_a_report_and_moves_no_relay(quick_world: World) -> None:
+    world = quick_world
+    world.overload = OverloadPolicy(zone=ZONE, limit_w=2000)
+    world.control = world.start()
+    for _ in range(3):
+        world.sample(power_w=2500.0)
+    assert world.switch.sent == []
+    with world.books.read() as connection:
+        (entry,), _ = reports.would_have_been_off(
+            connection, since=NOON, until=world.clock.now() + timedelta(seconds=1)
+        )
+    assert (entry.circuit_id, entry.reason, entry.to_at) == ("r-0-ac", "overload", None)
+    assert entry.evidence["sample_count"] == 2
+    assert world.control.memory("r-0-ac").state is SupplyState.NORMAL
+
+
+def test_a_kettle_is_tripped_unless_the_room_has_a_permit_and_the_trip_can_be_disputed(world: World) -> None:
+    now = world.clock.now()
+    with world.books.write() as connection:
+        permit = permits.grant(
+            connection,
+            room_id="r-0",
+            appliance="dispenser",
+            from_w=1400,
+            to_w=1600,
+            to_at=now + timedelta(days=1),
+            actor="maintenance",
+            now=now,
+        )
+    world.settle()
+    world.sample()
+    plug_in_a_kettle(world)
+    assert world.standing() == []
+    world.sample()
+    with world.books.write() as connection:
+        permits.revoke(connection, permit_id=permit.permit_id, actor="maintenance", now=world.clock.now())
+    world.settle()
+    plug_in_a_kettle(world)
+    assert world.standing() == [Reason.PROHIBITED]
+    assert world.switch.sent[-1] == ("m-0", 0, Relay.OPEN)
+    now = world.clock.now()
+    with world.books.write() as connection:
+        (hold,) = holds.standing(connection)["r-0-ac"]
+        assert hold.evidence["delta_w"] == 1500
+        assert hold.evidence["sampling_period_s"] == 30
+        (alarm,) = alarms.active(connection)
+        assert alarm.detail["before"] == hold.evidence["before"]
+        asked = reviews.dispute(
+            connection, subject_kind="hold", subject_id=hold.hold_id, question="why?", actor="student", now=now
+        )
+        again = reviews.dispute(
+            connection, subject_kind="hold", subject_id=hold.hold_id, question="hm?", actor="student", now=now
+        )
+        assert again == asked
+        reviews.answer(
+            connection, dispute_id=asked.dispute_id, verdict="false", text="sorry", actor="maintenance", now=now
+        )
+        with pytest.raises(reviews.UnableToFindDisputeError):
+            reviews.answer(
+                connection, dispute_id=asked.dispute_id, verdict="right", text="", actor="maintenance", now=now
+            )
+        (rate,) = reviews.false_trips(connection, since=NOON, until=now + timedelta(seconds=1))
+        assert (rate.building, rate.trips, rate.reviewed, rate.false, rate.rate) == ("01", 1, 1, 1, 1.0)
+
+
+def test_an_alarm_is_put_aside_with_an_expiry_and_its_steps_stay_on_record(world: World) -> None:
+    world.sample()
+    world.sample(relay=Relay.OPEN)
+    now = world.clock.now()
+    with world.books.write() as connection:
+        (alarm,) = alarms.active(connection)
+        put_aside = shelving.shelve(
+            connection,
+            alarm_id=alarm.alarm_id,
+            until_at=now + timedelta(hours=1),
+            reason="electrician on site",
+            actor="wang",
+            now=now,
+        )
+        assert put_aside.shelved_by == "wang"
+        assert shelving.figures(connection, now=now).shelved == 1
+        assert shelving.figures(connection, now=now + timedelta(hours=2)).shelved == 0
+        assert shelving.figures(connection, now=now + timedelta(days=2)).standing == 1
+        assert not shelving.figures(connection, now=now).flooding
+        with pytest.raises(UnableToChangeAlarmError, match="72 h"):
+            shelving.shelve(
+                connection,
+                alarm_id=alarm.alarm_id,
+                until_at=now + timedelta(days=30),
+                reason="x",
+                actor="wang",
+                now=now,
+            )
+        shelving.unshelve(connection, alarm_id=alarm.alarm_id, actor="li", now=now)
+        steps = [(one.step, one.actor) for one in alarm_steps.history(connection, alarm.alarm_id)]
+        assert steps == [("raised", "system"), ("shelved", "wang"), ("unshelved", "li")]
+
+
 class CheckedSwitch(FakeSwitch):
     """Refuses the test when a relay is told to close while a hold is on record."""
 
@@ -578,7 +778,22 @@ class CheckedSwitch(FakeSwitch):
 
 
 STEPS = st.sampled_from(
-    ["use", "sample", "pay", "lock", "lift", "trip", "open", "close", "reset", "restart", "fail", "wait"]
+    [
+        "overload",
+        "kettle",
+        "use",
+        "sample",
+        "pay",
+        "lock",
+        "lift",
+        "trip",
+        "open",
+        "close",
+        "reset",
+        "restart",
+        "fail",
+        "wait",
+    ]
 )
 
 
@@ -589,6 +804,13 @@ def take_step(world: World, step: str) -> None:  # noqa: C901, PLR0912 - one bra
             world.sample(wh=40_000)
         case "sample":
             world.sample()
+        case "overload":
+            for _ in range(2):
+                closed = world.switch.relays.get(("m-0", 0)) is Relay.CLOSED
+                world.sample(power_w=2500.0 if closed else 0.0)
+        case "kettle":
+            world.sample()
+            plug_in_a_kettle(world)
         case "trip":
             world.sample(relay=Relay.OPEN, flags=frozenset({Flag.PROHIBITED_TRIP}))
         case "open" | "close":
@@ -647,10 +869,20 @@ def test_no_sequence_of_events_energises_a_circuit_with_a_hold(
         allowed = {
             "arrears": {None, "rule:arrears"},
             "lockout": {None, "wang"},
+            "overload": {None, "rule:overload", "maintenance"},
+            "prohibited": {None, "rule:prohibited", "maintenance"},
             "module_trip": {None, "rule:trips", "maintenance"},
             "opened_locally": {None, "rule:trips", "maintenance"},
         }
         assert all(row.released_by in allowed[row.reason] for row in ended)
+        with world.books.read() as connection:
+            closings = trips.restores(connection, circuit_ids=["r-0-ac"], since=NOON).get("r-0-ac", ())
+        own = [
+            one.at.astimezone(ZONE).date()
+            for one in closings
+            if one.reason in (Reason.OVERLOAD, Reason.PROHIBITED)
+        ]
+        assert all(own.count(day) <= 2 for day in own)
     finally:
         world.close()
         world.books.close()
