@@ -4,13 +4,14 @@ Nothing is opened here but the readings store that the site file names.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from config.profiles import ModbusProfile, MqttProfile, Profile
 from config.settings import EmbeddedReadingsSettings, Settings
 from dormpower.clock import Clock
 from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.samples import Relay
@@ -170,6 +171,24 @@ def arrears_policy(settings: Settings, *, shadow: bool) -> ArrearsPolicy:
         warning_lead_s=section.warning_lead_s,
         courtesy=section.courtesy,
         mode=mode,
+    )
+
+
+def shedding_policy(settings: Settings, *, shadow: bool, speed: float) -> SheddingPolicy:
+    """Return the site's shedding policy in campus seconds; a restored site sheds in shadow until confirmed.
+
+    What follows the field's real pace (cycle, silence, a relay that follows) is scaled with a clock that runs
+    fast. A feeder meter may miss one poll before it counts as silent.
+    """
+    policy = settings.policies.shedding
+    mode = Enforcement.SHADOW if shadow and policy.mode is Enforcement.ENFORCE else policy.mode
+    return replace(
+        policy,
+        mode=mode,
+        cycle_s=policy.cycle_s * speed,
+        silent_s=max(policy.silent_s, 2 * settings.gateway.poll_s) * speed,
+        power_stale_s=settings.stale_after_s * speed,
+        follow_s=policy.follow_s * speed,
     )
 
 

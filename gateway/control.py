@@ -85,7 +85,7 @@ class Control:
             payment_pending=payment_pending,
         )
         self._contacts = Contacts(
-            books=books, clock=clock, circuits=circuits, run=self._run, kick=self._kick_module
+            books=books, clock=clock, circuits=circuits, run=self._run, kick=self._kick_module, zone=zone
         )
         self._by_module: dict[str, list[str]] = {}
         for circuit in circuits.values():
@@ -364,6 +364,10 @@ class Control:
             return self._look_again(connection, circuit_ids, self._clock.now())
 
     # --- contact with the field ----------------------------------------------------------------------------
+
+    def reachable(self, memory: CircuitMemory) -> bool:
+        """Whether a circuit's module and line are in contact."""
+        return self._contacts.reachable(memory)
 
     def note_module(self, module_id: str, *, online: bool, detail: str = "") -> None:
         """Take note that a module answers again, or no longer; call on transitions."""

@@ -89,6 +89,7 @@ class FeederControl:
             for feeder in site.feeders
             if feeder.meter_module_id is not None
         }
+        self._modules = {module.module_id for module in site.modules}
         known = {feeder.feeder_id for feeder in site.feeders}
         self._circuits = {
             circuit.circuit_id: (room, circuit)
@@ -202,7 +203,7 @@ class FeederControl:
                     feeder_id=feeder.feeder_id,
                     parent=feeder.parent,
                     limit_w=feeder.limit_w,
-                    metered=feeder.meter_module_id is not None,
+                    metered=feeder.meter_module_id in self._modules,
                     power_w=None if heard is None else heard[0],
                     power_at=None if heard is None else heard[1],
                 )

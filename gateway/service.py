@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
 import uvloop
+from sqlalchemy.engine import Connection
 
 from config.profiles import Profile
 from config.settings import Settings, UnableToLoadSiteError, load
@@ -25,6 +26,7 @@ from dormpower.books import audit_log, counters, events, journal, migration, sco
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
+from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
@@ -39,6 +41,7 @@ from gateway.composition import (
     mqtt_messages,
     mqtt_modules,
     open_readings,
+    shedding_policy,
 )
 from gateway.control import Control
 from gateway.drivers.modbus.switching import ModbusSwitch
@@ -51,6 +54,7 @@ from gateway.exclusive import (
     lock_folder,
     take_lease,
 )
+from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
 from gateway.placed_policies import placed_overload, placed_prohibited
@@ -87,11 +91,11 @@ class Gateway:
             self.in_shadow = shadow.awaits_confirmation(connection)
         self._lines = field_lines(settings.site, profiles, clock)
         self._mqtt_modules = mqtt_modules(settings.site, profiles)
-        self.control, self.intake, self._link = self._build(profiles)
+        self.control, self.feeders, self.intake, self._link = self._build(profiles)
         self._pollers = [self._poller(field_line) for field_line in self._lines]
         self._jobs = Jobs(books=books, clock=clock, holder=holder_name(self.gateway_id), jobs=self._job_list())
 
-    def _build(self, profiles: Mapping[str, Profile]) -> tuple[Control, Intake, MqttLink | None]:
+    def _build(self, profiles: Mapping[str, Profile]) -> tuple[Control, FeederControl, Intake, MqttLink | None]:
         settings, clock = self.settings, self.clock
         stale_after_s = settings.stale_after_s * clock.speed
         self._wake = WakeListener(settings.folder)
@@ -116,6 +120,29 @@ class Gateway:
             stale_after_s=stale_after_s,
             wake=self._wake,
         )
+        feeders = FeederControl(
+            books=self.books,
+            clock=clock,
+            site=settings.site,
+            policy=shedding_policy(settings, shadow=self.in_shadow, speed=clock.speed),
+            memory=control.memory,
+            reachable=control.reachable,
+            handle_intents=control.handle_intents,
+            executor=self._writer,
+            zone=settings.zone,
+        )
+
+        def decide(
+            connection: Connection, observations: Sequence[Observation], now: datetime
+        ) -> Callable[[], None]:
+            after_commit = control.decide_batch(connection, observations, now)
+
+            def taken_over() -> None:
+                after_commit()
+                feeders.note(observations)
+
+            return taken_over
+
         intake = Intake(
             books=self.books,
             readings=self.readings,
@@ -123,7 +150,7 @@ class Gateway:
             points=meter_points(settings.site, profiles, speed=clock.speed),
             poll_cycle_s=settings.gateway.poll_s,
             zone=settings.zone,
-            decide=control.decide_batch,
+            decide=decide,
             writer=self._writer,
         )
         link = None
@@ -134,12 +161,12 @@ class Gateway:
                 gateway_id=settings.gateway.gateway_id,
                 modules=mqtt_messages(self._mqtt_modules),
                 clock=clock,
-                submit=intake.submit,
+                submit=Submit(intake, feeders),
                 on_module=_Note(control.note_module),
                 on_line=control.note_line,
             )
             switch_of.update(dict.fromkeys(self._mqtt_modules, link))
-        return control, intake, link
+        return control, feeders, intake, link
 
     def _poller(self, field_line: FieldLine) -> LinePoller:
         return LinePoller(
@@ -149,7 +176,7 @@ class Gateway:
             poll_s=self.settings.gateway.poll_s,
             fast_poll_s=self.settings.gateway.fast_poll_s,
             clock=self.clock,
-            submit=self.intake.submit,
+            submit=Submit(self.intake, self.feeders),
             on_module=_Note(self.control.note_module),
             on_line=_Note(self.control.note_line),
         )
@@ -205,6 +232,7 @@ class Gateway:
         """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writer, self.control.load)
+        await loop.run_in_executor(self._writer, self.feeders.load)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self._writer.shutdown)
             stack.push_async_callback(self.intake.flush)
@@ -215,6 +243,7 @@ class Gateway:
             parts: list[asyncio.Task[object]] = [
                 asyncio.create_task(self.intake.run(), name="intake"),
                 asyncio.create_task(self.control.run(), name="control"),
+                asyncio.create_task(self.feeders.run(), name="feeders"),
                 asyncio.create_task(self._keep_lease(), name="lease"),
             ]
             # The end in reverse: polling, commands under way, then the parts that take in and decide.
@@ -312,6 +341,22 @@ class Gateway:
                 "outbox_rejected": float(outbox.rejected_lines),
             }
         return figures
+
+
+class Submit:
+    """Hands samples to intake, and the feeder meters' channels among them to shedding."""
+
+    def __init__(self, intake: Intake, feeders: FeederControl) -> None:
+        self._intake = intake
+        self._feeders = feeders
+
+    def __call__(self, sample: ModuleSample, *, done: Callable[[], None] | None = None) -> None:
+        """Take a module's sample in."""
+        left = self._feeders.take_meters(sample)
+        if left is not None:
+            self._intake.submit(left, done=done)
+        elif done is not None:
+            done()
 
 
 class _Note:

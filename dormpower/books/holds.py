@@ -22,6 +22,9 @@ from dormpower.books.tables import circuits, holds
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
 from dormpower.domain.holds import LOAD_OFF_REASONS, RESETTABLE, Hold, Reason
 
+# A feeder that sheds is one alarm of its own, not one for each of its circuits.
+_ALARMED = LOAD_OFF_REASONS - {Reason.SHED}
+
 _COLUMNS = (
     holds.c.hold_id,
     holds.c.circuit_id,
@@ -118,7 +121,7 @@ def place(
         detail={"hold_id": hold_id, "shadow": shadow, "holder": holder, "note": note, **dict(evidence)},
         now=now,
     )
-    if reason in LOAD_OFF_REASONS and not shadow:
+    if reason in _ALARMED and not shadow:
         alarms.raise_alarm(
             connection,
             kind=AlarmKind.LOAD_OFF,
