@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 import structlog
@@ -19,9 +20,17 @@ from dormpower.books.database import Books
 from dormpower.books.tables import modules
 from dormpower.clock import Clock
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from gateway import tampering
 from gateway.control_memory import CircuitMemory, ControlledCircuit
 
 log = structlog.get_logger()
+
+
+class Write(Protocol):
+    """Writes what was noted, in a transaction of its own."""
+
+    def __call__(self, connection: Connection, *, now: datetime) -> None:
+        """Write."""
 
 
 class Contacts:
@@ -35,11 +44,13 @@ class Contacts:
         circuits: Mapping[str, ControlledCircuit],
         run: Callable[[Callable[[], None]], Awaitable[None]],
         kick: Callable[[str], None],
+        zone: ZoneInfo,
     ) -> None:
         self._books = books
         self._clock = clock
         self._run = run
         self._kick = kick
+        self._zone = zone
         self._line_of = {circuit.module_id: circuit.line_id for circuit in circuits.values()}
         self._building_of = {circuit.module_id: circuit.building for circuit in circuits.values()}
         self._modules_down: dict[str, str] = {}
@@ -91,6 +102,7 @@ class Contacts:
         ]
         for module_id in silent:
             self._spawn(partial(self._write_module, module_id))
+        self._spawn(partial(tampering.clear_quiet_nights, zone=self._zone))
         await self.settle()
 
     async def settle(self) -> None:
@@ -101,15 +113,15 @@ class Contacts:
     def _on_line(self, line_id: str) -> list[str]:
         return [module_id for module_id, line in self._line_of.items() if line == line_id]
 
-    def _spawn(self, write: Callable[[Connection, datetime], None]) -> None:
+    def _spawn(self, write: "Write") -> None:
         task = asyncio.get_running_loop().create_task(self._write(write))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, write: Callable[[Connection, datetime], None]) -> None:
+    async def _write(self, write: "Write") -> None:
         def in_transaction() -> None:
             with self._books.write() as connection:
-                write(connection, self._clock.now())
+                write(connection, now=self._clock.now())
 
         try:
             async with self._in_order:
@@ -118,7 +130,7 @@ class Contacts:
             # Supervised: the sweep writes again what is still so.
             log.exception("control.contact_not_written")
 
-    def _write_module(self, module_id: str, connection: Connection, now: datetime) -> None:
+    def _write_module(self, module_id: str, connection: Connection, *, now: datetime) -> None:
         online = module_id not in self._modules_down
         connection.execute(
             sa.update(modules)
@@ -127,6 +139,8 @@ class Contacts:
         )
         line_id = self._line_of.get(module_id)
         detail = {"detail": self._modules_down.get(module_id, ""), "line_id": line_id}
+        if online or line_id not in self._lines_down:  # behind a line that is down nobody fell silent alone
+            self._note_silence(connection, "module", module_id, online=online, line_id=line_id, now=now)
         if online:
             self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
         elif line_id not in self._lines_down:
@@ -142,9 +156,11 @@ class Contacts:
                 building=self._building_of.get(module_id),
             )
 
-    def _write_line(self, line_id: str, connection: Connection, now: datetime) -> None:
+    def _write_line(self, line_id: str, connection: Connection, *, now: datetime) -> None:
         on_line = self._on_line(line_id)
-        if line_id not in self._lines_down:
+        online = line_id not in self._lines_down
+        self._note_silence(connection, "line", line_id, online=online, line_id=line_id, now=now)
+        if online:
             self._clear(connection, AlarmKind.LINE_OFFLINE, "line", line_id, now)
             return
         for module_id in on_line:
@@ -159,6 +175,27 @@ class Contacts:
             detail={"detail": self._lines_down[line_id], "modules": len(on_line)},
             line_id=line_id,
             building=buildings.pop() if len(buildings) == 1 else None,
+        )
+
+    def _note_silence(
+        self,
+        connection: Connection,
+        subject_kind: str,
+        subject_id: str,
+        *,
+        online: bool,
+        line_id: str | None,
+        now: datetime,
+    ) -> None:
+        tampering.note(
+            connection,
+            subject_kind=subject_kind,
+            subject_id=subject_id,
+            online=online,
+            zone=self._zone,
+            building=self._building_of.get(subject_id),
+            line_id=line_id,
+            now=now,
         )
 
     def _raise(

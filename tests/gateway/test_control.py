@@ -526,6 +526,48 @@ def test_a_dead_line_is_one_alarm(sqlite_books: Books) -> None:
     world.close()
 
 
+def test_a_module_that_falls_silent_around_its_cut_is_an_alarm_of_its_own(quick_world: World) -> None:
+    world = quick_world
+    world.into_arrears()
+    world.clock.advance(120)
+
+    async def go() -> None:
+        world.control.note_module("m-0", online=False, detail="no answer")
+        await world.control.settle()
+        assert world.active_alarms() == ["module_offline", "silent_around_cut"]
+        world.control.note_module("m-0", online=True)
+        await world.control.settle()
+        assert world.active_alarms() == []
+        world.clock.advance(3600)
+        world.control.note_module("m-0", online=False, detail="no answer")
+        await world.control.settle()
+        assert world.active_alarms() == ["module_offline"]
+
+    world.run(go())
+
+
+def test_a_line_that_is_silent_each_night_is_an_alarm_until_a_night_passes_without(quick_world: World) -> None:
+    world = quick_world
+    world.clock.advance(11 * 3600)  # 23:00 on the campus
+
+    async def go() -> None:
+        for _ in range(3):
+            world.control.note_line("line-a", online=False, detail="refused")
+            await world.control.settle()
+            world.clock.advance(3600)
+            world.control.note_line("line-a", online=True)
+            await world.control.settle()
+            world.clock.advance(23 * 3600)
+        assert world.active_alarms() == ["silent_each_night"]
+        await world.control.sweep()
+        assert world.active_alarms() == ["silent_each_night"]
+        world.clock.advance(24 * 3600)
+        await world.control.sweep()
+        assert world.active_alarms() == []
+
+    world.run(go())
+
+
 def test_the_breaker_holds_back_a_mass_of_cuts_until_a_person_approves(sqlite_books: Books) -> None:
     world = World(sqlite_books, rooms_count=25)
     world.sample()
