@@ -14,15 +14,15 @@ from dormpower.domain.units import format_kwh
 
 WIDTH = 720
 HEIGHT = 240
-LEFT = 44
+LEFT = 56
 BOTTOM = 26
-TOP = 10
+TOP = 22
 RIGHT = 6
 
 # Steps of the energy axis are 1, 2 or 5 times a power of ten.
 _STEPS = (1, 2, 5)
 _MAX_TICKS = 5
-_LABEL_WIDTH = 46
+_LABEL_WIDTH = 64
 
 _HATCH = (
     '<defs><pattern id="estimated" width="6" height="6" patternTransform="rotate(45)"'
@@ -91,7 +91,8 @@ def _axis(*, step_wh: int, top_wh: int, unit: str) -> list[str]:
         label = format_kwh(tick_wh).rstrip("0").rstrip(".")
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{label}</text>')
-    parts.append(f'<text class="tick" x="{LEFT - 6}" y="{HEIGHT - 8}" text-anchor="end">{escape(unit)}</text>')
+    # Above the highest line, where no day's label can run into it.
+    parts.append(f'<text class="tick" x="{LEFT + 4}" y="{TOP - 6}">{escape(unit)}</text>')
     return parts
 
 

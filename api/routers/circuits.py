@@ -1,11 +1,11 @@
 """What a circuit used: daily energy from the books, readings from the readings store."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.access import Allowed, Context
@@ -22,6 +22,7 @@ from dormpower.readings.port import MAX_ITEMS, Reading, ReadingsStore, UnableToR
 router = APIRouter(prefix=PREFIX, tags=["rooms"])
 
 MAX_DAYS = 366
+USUAL_DAYS = 30
 _MAX_EVERY_S = 366 * 86400
 
 
@@ -62,35 +63,39 @@ class ReadingsJson(BaseModel):
 
 
 class UsageQuery(BaseModel):
-    """A period of campus days, both ends included."""
+    """A period of campus days, both ends included; the last 30 days where it is not named."""
 
     model_config = ConfigDict(extra="forbid")
 
-    first_on: Annotated[Day, Field(validation_alias="from")]
-    last_on: Annotated[Day, Field(validation_alias="to")]
+    first_on: Annotated[Day | None, Field(validation_alias="from")] = None
+    last_on: Annotated[Day | None, Field(validation_alias="to")] = None
 
-    @model_validator(mode="after")
-    def _in_order_and_bounded(self) -> "UsageQuery":
-        days = (self.last_on - self.first_on).days + 1
+    def period(self, today: date) -> tuple[date, date]:
+        """Return the first and the last day. Raises Refusal for no day or more than a leap year of them."""
+        last_on = self.last_on or today
+        first_on = self.first_on or last_on - timedelta(days=USUAL_DAYS - 1)
+        days = (last_on - first_on).days + 1
         if not 1 <= days <= MAX_DAYS:
-            raise ValueError(f"from, to: expected 1 to {MAX_DAYS} days, got {days}")
-        return self
+            raise Refusal(Problem.INVALID, f"from, to: expected 1 to {MAX_DAYS} days, got {days}")
+        return first_on, last_on
 
 
 class ReadingsQuery(BaseModel):
-    """A half-open span of time, and perhaps steps of whole seconds."""
+    """A half-open span of time, and perhaps steps of whole seconds; the last day where it is not named."""
 
     model_config = ConfigDict(extra="forbid")
 
-    start: Instant
-    end: Instant
+    start: Instant | None = None
+    end: Instant | None = None
     every: Annotated[int, Field(ge=1, le=_MAX_EVERY_S)] | None = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> "ReadingsQuery":
-        if self.end <= self.start:
-            raise ValueError("end: expected after start")
-        return self
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """Return `[start, end)`. Raises Refusal where that holds no instant."""
+        end = self.end or now
+        start = self.start or end - timedelta(days=1)
+        if end <= start:
+            raise Refusal(Problem.INVALID, "end: expected after start")
+        return start, end
 
 
 @router.get("/circuits/{circuit_id}/usage/daily", response_model=UsageJson, summary="Energy by day")
@@ -98,9 +103,9 @@ def daily_usage(
     circuit_id: str, wanted: Annotated[UsageQuery, Query()], allowed: Allowed, context: Context
 ) -> Response:
     """Return a row for each campus day. A resident sees the days that lie wholly within the own residency."""
-    items = usage_items(
-        context, circuit_id=circuit_id, first_on=wanted.first_on, last_on=wanted.last_on, spans=allowed.spans
-    )
+    today = CampusDays(context.zone).day_of(context.clock.now())
+    first_on, last_on = wanted.period(today)
+    items = usage_items(context, circuit_id=circuit_id, first_on=first_on, last_on=last_on, spans=allowed.spans)
     return Json({"items": items, "total_wh": sum(item["energy_wh"] or 0 for item in items)})
 
 
@@ -136,9 +141,10 @@ def readings(
 
     A resident sees the time of the own residency; of a step only what lies within it.
     """
+    start, end = wanted.span(context.clock.now())
     found: list[Reading] = []
     try:
-        for first, last in clip_all(allowed.spans, wanted.start, wanted.end):
+        for first, last in clip_all(allowed.spans, start, end):
             room = MAX_ITEMS + 1 - len(found)
             found += _read(context.readings, circuit_id, (first, last), every_s=wanted.every, limit=room)
             if len(found) > MAX_ITEMS:

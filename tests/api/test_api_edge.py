@@ -126,7 +126,7 @@ def test_readings_that_cant_be_reached_are_a_problem_of_their_own(sqlite_campus)
         {"from": "2025-05-20", "to": "2026-05-21"},
         {"from": "2026-05-20", "to": "2026-05-19"},
         {"from": "9999-12-31", "to": "9999-12-31"},
-        {"from": "2026-05-20"},
+        {"from": "2026-05-21"},  # without an end it is up to today, the 20th
         {"from": "yesterday", "to": "2026-05-20"},
     ],
 )

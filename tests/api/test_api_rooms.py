@@ -178,3 +178,10 @@ def test_a_relay_that_is_not_as_wanted_is_pending_before_the_gateway_took_it_up(
     assert lighting(sqlite_campus)["control"] == "pending"
     sqlite_campus.seen(LIGHTING, relay="open")
     assert lighting(sqlite_campus)["control"] == "settled"
+
+
+def test_usage_and_readings_without_a_period_are_those_of_the_last_days(sqlite_campus):
+    usage = sqlite_campus.ask("maintenance", "GET", f"/circuits/{LIGHTING}/usage/daily").json()
+    assert len(usage["items"]) == 30
+    assert usage["items"][-1]["on"] == "2026-05-20"
+    assert sqlite_campus.ask("maintenance", "GET", f"/circuits/{LIGHTING}/readings").status_code == 200

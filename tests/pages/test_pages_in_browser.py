@@ -11,7 +11,6 @@ import sqlalchemy as sa
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from api.docs import STATIC
 from dormpower.books import alarms, events, holds
 from dormpower.books.tables import meter_points
 from dormpower.domain.holds import Reason
@@ -29,12 +28,7 @@ ARGUMENTS = [
 ]
 DEADLINE_S = 20
 
-pytestmark = [
-    pytest.mark.needs("chromium"),
-    pytest.mark.skipif(
-        not (STATIC / "vendor/htmx.min.js").is_file(), reason="built without the pages' third-party files"
-    ),
-]
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture
