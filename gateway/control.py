@@ -85,7 +85,12 @@ class Control:
             payment_pending=payment_pending,
         )
         self._contacts = Contacts(
-            books=books, clock=clock, circuits=circuits, run=self._run, kick=self._kick_module, zone=zone
+            books=books,
+            clock=clock,
+            circuits=circuits,
+            run=self.run_on_writer,
+            kick=self._kick_module,
+            zone=zone,
         )
         self._by_module: dict[str, list[str]] = {}
         for circuit in circuits.values():
@@ -95,7 +100,7 @@ class Control:
             clock=clock,
             switch=switch,
             memories=self._memories,
-            run=self._run,
+            run=self.run_on_writer,
             reachable=self._contacts.reachable,
             stale_after_s=stale_after_s,
             spread=spread,
@@ -302,7 +307,7 @@ class Control:
 
     async def handle_intents(self) -> int:
         """Take what is unhandled, decide anew, and reconcile these circuits at once; return how many."""
-        handled, found = await self._run(self._handle)
+        handled, found = await self.run_on_writer(self._handle)
         for memory, outcome in found:
             self._take_over(memory, outcome, judged=False)
         return handled
@@ -346,7 +351,7 @@ class Control:
         due = sorted(circuit_id for circuit_id, at in self._due_at.items() if at <= now)
         for start in range(0, len(due), DUE_CHUNK):
             chunk = set(due[start : start + DUE_CHUNK])
-            for memory, outcome in await self._run(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
+            for memory, outcome in await self.run_on_writer(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
                 self._take_over(memory, outcome, judged=False)
         return len(due)
 
@@ -355,7 +360,7 @@ class Control:
         ids = sorted(self._memories)
         for start in range(0, len(ids), SWEEP_CHUNK):
             chunk = set(ids[start : start + SWEEP_CHUNK])
-            for memory, outcome in await self._run(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
+            for memory, outcome in await self.run_on_writer(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
                 self._take_over(memory, outcome, judged=False)
         await self._contacts.sweep()
 
@@ -409,7 +414,8 @@ class Control:
         await self._contacts.settle()
         await self.reconciler.settle()
 
-    def _run(self, function: Callable[[], Result]) -> Awaitable[Result]:
+    def run_on_writer(self, function: Callable[[], Result]) -> Awaitable[Result]:
+        """Run a function on the one thread that writes the gateway's part of the books."""
         return asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def figures(self) -> dict[str, int]:

@@ -209,7 +209,7 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
         ).where(meter_points.c.circuit_id.in_(sorted(by_id)))
     )
     for circuit_id, kept in policies.memories(connection, sorted(by_id)).items():
-        by_id[circuit_id].kept = kept
+        by_id[circuit_id].kept = {rule: one for rule, one in kept.items() if rule.startswith("rule:")}
     for row in rows:
         memory = by_id[row.circuit_id]
         memory.metered_wh = row.metered_wh

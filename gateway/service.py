@@ -60,6 +60,7 @@ from gateway.jobs import Job, Jobs
 from gateway.placed_policies import placed_overload, placed_prohibited
 from gateway.poll import LinePoller
 from gateway.ports import Switch
+from gateway.power_limits import PowerLimits
 from gateway.rules import build_policies
 from gateway.schedule_rule import ScheduleRule, where_of
 
@@ -119,6 +120,15 @@ class Gateway:
             zone=settings.zone,
             stale_after_s=stale_after_s,
             wake=self._wake,
+        )
+        self._limits = PowerLimits(
+            books=self.books,
+            clock=clock,
+            run=control.run_on_writer,
+            modules={} if self.in_shadow else modbus,  # restored books that nobody has confirmed write nothing
+            circuits=controlled_circuits(settings.site, profiles),
+            overload=placed_overload(settings).by_circuit,
+            reachable=lambda circuit: control.reachable(control.memory(circuit.circuit_id)),
         )
         feeders = FeederControl(
             books=self.books,
@@ -241,6 +251,7 @@ class Gateway:
             await asyncio.to_thread(self._jobs.start)
             stack.push_async_callback(asyncio.to_thread, self._jobs.stop)
             parts: list[asyncio.Task[object]] = [
+                asyncio.create_task(self._limits.run(), name="power-limits"),
                 asyncio.create_task(self.intake.run(), name="intake"),
                 asyncio.create_task(self.control.run(), name="control"),
                 asyncio.create_task(self.feeders.run(), name="feeders"),

@@ -391,6 +391,33 @@ async def close_relay(switch: ModbusSwitch, *, command_id: str = "c1", expires_a
 
 
 @both_framings
+async def test_the_modules_own_power_limit_is_written_and_read_back_by_its_documented_bytes(rtu: bool) -> None:
+    kept = {"limit": 0}
+
+    def script(peer: Peer, unit: int, pdu: bytes) -> None:
+        if pdu[0] == 6:
+            kept["limit"] = int.from_bytes(pdu[3:5], "big")
+            peer.say(unit, pdu)
+        else:
+            peer.say(unit, value_answer(kept["limit"]))
+
+    async with peer_and_line(rtu=rtu, script=script) as (peer, line):
+        module = ModbusModule(
+            module_id="m1",
+            unit=1,
+            plans=PreparedPlans(profile_of("dormpower-dual")),
+            line=line,
+            clock=real_clock(),
+        )
+        assert module.has_power_limit
+        assert module.limit_for(100_000) == 65_535
+        assert await module.read_power_limit(1) == 0
+        assert await module.write_power_limit(1, 800) == 800
+        # channel 1: 0x001A + 0x20; 800 W is 0x0320
+        assert [pdu.hex() for _, pdu in peer.seen] == ["03003a0001", "06003a0320", "03003a0001"]
+
+
+@both_framings
 async def test_a_command_is_confirmed_only_by_reading_back_even_if_contacts_take_time(rtu: bool) -> None:
     contactor = Contactor(follows_after=2)
     async with peer_and_line(rtu=rtu, script=contactor) as (_, line):

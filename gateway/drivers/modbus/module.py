@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from config.profile_file import ModbusProfile
@@ -80,6 +81,48 @@ class ModbusModule:
     async def _ask(self, requests: Sequence[Request], priority: Priority) -> list[bytes]:
         execute, gap_s = self._line.execute, self._gap_s
         return [await execute(request, priority=priority, gap_s=gap_s) for request in requests]
+
+    # --- the module's own power limit ---------------------------------------------------------------------
+
+    @property
+    def has_power_limit(self) -> bool:
+        """Whether the model has a power limit of its own that may be written."""
+        limit = self.profile.power_limit
+        return limit is not None and not any(
+            self._limit_address(channel) in self.profile.never_write
+            for channel in range(self.profile.channel_count)
+        )
+
+    def limit_for(self, limit_w: int) -> int:
+        """Return the nearest limit that the register can hold: its highest for what is above."""
+        limit = self.profile.power_limit
+        return limit_w if limit is None else min(limit_w, limit.max_w)
+
+    async def read_power_limit(self, channel: int) -> int:
+        """Return a channel's limit in W, 0 for none. Raises FieldError."""
+        request = read_request(
+            unit=self.unit, function=self.profile.read.function, address=self._limit_address(channel), count=1
+        )
+        answer = await self._line.execute(request, gap_s=self._gap_s)
+        return int.from_bytes(answer[2:4], "big")
+
+    async def write_power_limit(self, channel: int, limit_w: int) -> int:
+        """Write a channel's limit once and return what was read back. Raises FieldError.
+
+        A write whose answer was lost is read back all the same: the module's own state is what counts.
+        """
+        request = write_request(
+            unit=self.unit, function=6, address=self._limit_address(channel), words=(self.limit_for(limit_w),)
+        )
+        with suppress(NoAnswerError, UnusableReplyError):  # what it holds now is read next
+            await self._line.execute(request, priority=Priority.COMMAND, gap_s=self._gap_s)
+        return await self.read_power_limit(channel)
+
+    def _limit_address(self, channel: int) -> int:
+        limit = self.profile.power_limit
+        if limit is None:
+            raise TypeError(f"{self.profile.name}: a power limit that the profile lacks")
+        return limit.address + channel * self.profile.channels.stride
 
     # --- switching ---------------------------------------------------------------------------------------
 
