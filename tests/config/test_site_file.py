@@ -9,6 +9,8 @@ import yaml
 from config.faults import UnableToLoadSiteError
 from config.settings import load, resolve_path
 from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.holds import Enforcement
+from dormpower.domain.scopes import Where
 from dormpower.domain.site import Framer, Transport
 
 EXAMPLES = Path(__file__).parents[2] / "config" / "examples"
@@ -161,6 +163,39 @@ BROKEN = [
         ),
     ),
     ("mode: off", "mode: of", "site.yaml: policies.arrears.mode: expected enforce, shadow or off, got 'of'"),
+    (
+        "policies:\n",
+        "policies:\n  overload: {limit_w: 0}\n",
+        (
+            "site.yaml: policies.overload.limit_w: "
+            "expected whole watts, 1–1000000; null: rated current × 220 V, got 0"
+        ),
+    ),
+    (
+        "policies:\n",
+        "policies:\n  overload: {debounce_samples: 1}\n",
+        "site.yaml: policies.overload.debounce_samples: expected 2–100 samples, got 1",
+    ),
+    (
+        "policies:\n",
+        "policies:\n  overload: {overrides: [{building: bb, limit_w: 800}]}\n",
+        "site.yaml: policies.overload.overrides[0].building: unknown building 'bb', did you mean b?",
+    ),
+    (
+        "policies:\n",
+        "policies:\n  overload: {overrides: [{kind: ac, night_limit_w: 300}]}\n",
+        "site.yaml: policies.overload: r1-ac: night: expected the hours of night_limit_w, got nothing",
+    ),
+    (
+        "policies:\n",
+        "policies:\n  prohibited: {bands: [{from_w: 900, to_w: 800}]}\n",
+        "site.yaml: policies.prohibited: bands: expected from_w below to_w, got 900 and 800",
+    ),
+    (
+        "policies:\n",
+        "policies:\n  prohibited: {bands: [{from_w: 900, action: bang}]}\n",
+        "site.yaml: policies.prohibited.bands[0].action: expected off, alarm or trip, got 'bang'",
+    ),
     ("site: {", "site: {id: t, ", "site.yaml: site.id: the same key again on line 2"),
     (
         "lines:\n",
@@ -261,3 +296,27 @@ def test_a_missing_file_and_a_foreign_encoding_are_told_in_a_sentence(tmp_path):
     path = tmp_path / "site.yaml"
     path.write_bytes("site: {name: 宿舍}".encode("gbk"))
     assert faults_of(path) == ["site.yaml: expected UTF-8 text, got another encoding; save the file as UTF-8"]
+
+
+def test_rules_for_load_are_in_shadow_unless_said_otherwise_and_differ_from_place_to_place(tmp_path):
+    plain = load(write(tmp_path, GOOD)).policies
+    assert plain.overload.base.mode is plain.prohibited.base.mode is Enforcement.SHADOW
+    text = GOOD.replace(
+        "policies:\n",
+        "policies:\n"
+        "  overload:\n"
+        "    mode: enforce\n"
+        "    limit_w: 2000\n"
+        "    restore_after_s: null\n"
+        "    overrides: [{kind: lighting, limit_w: 800}, {room: r1, kind: ac, mode: off}]\n"
+        "  prohibited: {whitelist: [{appliance: dispenser, from_w: 0, to_w: 700}]}\n",
+    )
+    policies = load(write(tmp_path, text)).policies
+    found = {
+        kind: policies.overload.at(Where(campus="c", building="b", room_id="r1", kind=kind))
+        for kind in ("lighting", "ac")
+    }
+    assert [(one.limit_w, one.mode.value) for one in found.values()] == [(800, "enforce"), (2000, "off")]
+    assert found["ac"].restoring.delay_s is None
+    (allowed,) = policies.prohibited.base.whitelist
+    assert (allowed.appliance, allowed.to_w) == ("dispenser", 700)

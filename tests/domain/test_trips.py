@@ -75,6 +75,16 @@ def test_one_sample_of_current_through_an_open_relay_is_no_alarm_two_are() -> No
     assert ClearAlarm(kind="open_but_drawing") in ended  # type: ignore[arg-type]
 
 
+def test_a_flag_is_an_alarm_while_it_stands() -> None:
+    facts = TripFacts(wanted=CLOSED, ours_open=False)
+    judged, first = judge(Judged(relay=CLOSED), sample(CLOSED, frozenset({Flag.COVER_OPEN})), facts, now=NOW)
+    judged, second = judge(judged, sample(CLOSED, frozenset({Flag.COVER_OPEN})), facts, now=NOW)
+    _, third = judge(judged, sample(CLOSED), facts, now=NOW)
+    raised = [[one.kind for one in found if isinstance(one, RaiseAlarm)] for found in (first, second, third)]
+    assert raised == [["cover_open"], [], []]
+    assert "cover_open" in [one.kind for one in third if isinstance(one, ClearAlarm)]
+
+
 def test_after_the_daily_number_of_self_restores_a_trip_is_latched() -> None:
     closings = [Restore(at=NOW - timedelta(hours=hours), reason=Reason.MODULE_TRIP) for hours in (3, 2, 1)]
     for restores, timed in ((closings[1:], True), (closings, False)):

@@ -48,9 +48,11 @@ from dormpower.clock import ManualClock
 from dormpower.domain.alarms import UnableToChangeAlarmError
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement, Reason, SupplyState
+from dormpower.domain.policy import Place
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
+from gateway.admission import Admission
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
 from gateway.policies import described
@@ -704,6 +706,30 @@ def test_an_overload_rule_that_is_switched_off_releases_its_hold_at_the_start(qu
         assert policies.versions(connection)["rule:overload"].changed_at == world.clock.now()
     world.sample(relay="actual")
     assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
+
+
+def test_the_breaker_counts_a_changed_house_rule_for_a_day_and_protection_never(quick_world: World) -> None:
+    world = quick_world
+    rules = {policy.rule: policy for policy in world.control._policies}
+    admission = Admission(policies=list(rules.values()), rooms=1)
+
+    def counted() -> dict[str, bool]:
+        with world.books.read() as connection:
+            return {
+                rule: admission.counts(connection, Place(reason=policy.reason), policy, now=world.clock.now())
+                for rule, policy in rules.items()
+            }
+
+    assert counted() == {"rule:overload": False, "rule:prohibited": True, "rule:arrears": True}
+    world.clock.advance(25 * 3600)
+    world.control = world.start()  # nothing has changed: the day goes on counting from then
+    assert counted() == {"rule:overload": False, "rule:prohibited": False, "rule:arrears": False}
+    with world.books.read() as connection:
+        cut = Place(reason=Reason.ARREARS, counts=True)
+        assert admission.counts(connection, cut, rules["rule:arrears"], now=world.clock.now())
+    world.prohibited = ProhibitedPolicy(zone=ZONE, restores_a_day=1, mode=Enforcement.ENFORCE)
+    world.control = world.start()
+    assert counted()["rule:prohibited"]
 
 
 def test_an_overload_in_shadow_is_a_report_and_moves_no_relay(quick_world: World) -> None:
