@@ -22,7 +22,17 @@ from sqlalchemy.engine import Connection
 
 from config.profiles import Profile
 from config.settings import Settings, UnableToLoadSiteError, load
-from dormpower.books import audit_log, counters, events, journal, migration, scoped_holds, settlement, shadow
+from dormpower.books import (
+    audit_log,
+    counters,
+    events,
+    journal,
+    migration,
+    scoped_holds,
+    settlement,
+    shadow,
+    silences,
+)
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
@@ -69,6 +79,7 @@ log = structlog.get_logger()
 RENEW_EVERY_S = 5.0
 DATABASE_TIMEOUT_S = 60.0
 KEEP_EVENTS = timedelta(days=1)
+KEEP_SILENCES = timedelta(days=30)
 
 SETTLE_EVERY_S = 5.0
 SEAL_EVERY_S = 1.0
@@ -230,6 +241,7 @@ class Gateway:
     def _age_out(self) -> None:
         with self.books.write() as connection:
             events.drop_before(connection, self.clock.now() - KEEP_EVENTS)
+            silences.drop_before(connection, self.clock.now() - KEEP_SILENCES)
         keep_days = self.settings.readings.keep_days
         self.readings.drop_before(self.clock.now() - timedelta(days=keep_days))
 
