@@ -56,9 +56,9 @@ class Judged:
 class TripFacts:
     """What is known beside the sample.
 
-    `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `restoring`: the
-    profile's self-restore delay and its daily bound (invariant 21), None where maintenance resets; `restores`
-    the closings by timers so far.
+    `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `restoring`:
+    the profile's self-restore delay and its daily bound (invariant 21), None where maintenance resets;
+    `restores`: the closings by timers so far.
     """
 
     wanted: Relay
