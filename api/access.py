@@ -16,7 +16,7 @@ from api.context import ApiContext
 from api.problems import Problem, Refusal, not_found
 from api.roles import MATRIX, Rule, Subject
 from dormpower.books.residencies import Span, spans_by_room
-from dormpower.books.rooms import room_of_circuit, room_of_lockout
+from dormpower.books.rooms import open_room, room_of_circuit, room_of_lockout
 from dormpower.books.users import STAFF, User, csrf_matches, session_user, token_user
 
 SESSION_COOKIE = "dormpower_session"
@@ -145,7 +145,7 @@ def _room_of(connection: Connection, subject: Subject, path: Mapping[str, str]) 
     if any(len(part) > MAX_ID_LENGTH for part in path.values()):
         return None
     if subject is Subject.ROOM:
-        return path["room_id"]
+        return open_room(connection, room_id=path["room_id"])
     if subject is Subject.CIRCUIT:
         return room_of_circuit(connection, circuit_id=path["circuit_id"])
     if subject is Subject.LOCKOUT:

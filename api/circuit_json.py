@@ -1,12 +1,16 @@
 """Rooms, circuits and holds as CONTRACT writes them: the schemas, and the one place that fills them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field
 
 from dormpower.books.circuits_view import CircuitView
+from dormpower.books.outages import AnnouncedOutage
 from dormpower.books.rooms import RoomView
+from dormpower.domain.curfew import Outage
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
 from dormpower.domain.units import format_kwh
 from dormpower.messages.catalogue import Language, text
@@ -52,8 +56,18 @@ class CircuitJson(BaseModel):
     days_left: int | None
 
 
+class AnnouncementJson(BaseModel):
+    """A planned outage of the room, to come or running: half-open, and what of the room it takes off supply."""
+
+    outage_id: str
+    kind: Literal["lighting", "ac"] | None = Field(description="null: both circuits")
+    from_at: datetime
+    to_at: datetime
+    detail: HoldDetail
+
+
 class RoomJson(BaseModel):
-    """A room and its circuits."""
+    """A room, its circuits, and what is announced for it."""
 
     room_id: str
     campus: str
@@ -61,6 +75,7 @@ class RoomJson(BaseModel):
     floor: str
     name: str
     circuits: list[CircuitJson]
+    announcements: list[AnnouncementJson]
 
 
 class RoomPageJson(BaseModel):
@@ -114,7 +129,25 @@ def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
     }
 
 
-def room_json(view: RoomView, language: Language) -> dict[str, Any]:
+def announcement_json(outage: Outage, language: Language, zone: ZoneInfo) -> dict[str, Any]:
+    """Fill an announcement; its sentence has the site's time."""
+    params = {"from_at": outage.from_at.isoformat(), "to_at": outage.to_at.isoformat(), "note": outage.note}
+    return {
+        "outage_id": outage.outage_id,
+        "kind": outage.scope.kind,
+        "from_at": outage.from_at,
+        "to_at": outage.to_at,
+        "detail": {
+            "code": "announcement.outage",
+            "params": params,
+            "text": text("announcement.outage", params, language, zone=zone),
+        },
+    }
+
+
+def room_json(
+    view: RoomView, language: Language, *, announced: Sequence[AnnouncedOutage] = (), zone: ZoneInfo
+) -> dict[str, Any]:
     """Fill a room."""
     return {
         "room_id": view.room_id,
@@ -123,4 +156,5 @@ def room_json(view: RoomView, language: Language) -> dict[str, Any]:
         "floor": view.floor,
         "name": view.name,
         "circuits": [circuit_json(circuit, language) for circuit in view.circuits],
+        "announcements": [announcement_json(one.outage, language, zone) for one in announced],
     }

@@ -13,8 +13,10 @@ from api.problems import Problem, Refusal, not_found
 from api.queries import Line
 from api.queries import Query as QueryModel
 from api.roles import PREFIX
-from dormpower.books import holds
+from api.routers import scopes
+from dormpower.books import holds, scoped_holds
 from dormpower.books.users import Role
+from dormpower.domain.holds import Reason
 
 router = APIRouter(prefix=PREFIX, tags=["maintenance"])
 
@@ -84,6 +86,14 @@ def lift_lockout(
     """Lift the own lock-out. An admin lifts another's by giving a reason, which goes on record."""
     user = allowed.principal.user
     admin_reason = wanted.reason if user.role is Role.ADMIN else None
+    if _is_scoped(context, lockout_id, holder=user.username, admin_reason=admin_reason):
+        return scopes.release(
+            context,
+            allowed,
+            scoped_hold_id=lockout_id,
+            note=wanted.reason or "lifted by its holder",
+            reason=Reason.LOCKOUT,
+        )
     try:
         with context.books.write() as connection:
             holds.lift_lockout(
@@ -99,6 +109,21 @@ def lift_lockout(
         raise Refusal(Problem.NO_RIGHT, str(refusal)) from refusal
     context.wake()
     return Response(status_code=204)
+
+
+def _is_scoped(context: Context, lockout_id: str, *, holder: str, admin_reason: str | None) -> bool:
+    """Whether this is a lock-out over a scope; raises the refusal for somebody else's without a reason."""
+    try:
+        with context.books.read() as connection:
+            scoped = scoped_holds.get(connection, lockout_id)
+    except scoped_holds.UnableToFindScopedHoldError:
+        return False
+    if scoped.holder != holder and not admin_reason:
+        raise Refusal(
+            Problem.NO_RIGHT,
+            f"lock-out {lockout_id}: held by {scoped.holder}, who alone removes it; an admin may with a reason",
+        )
+    return True
 
 
 @router.post("/circuits/{circuit_id}/reset", response_model=ResetJson, summary="Reset trips")

@@ -12,7 +12,7 @@ from api.present import language_of, present_of
 from api.problems import Problem, Refusal, not_found
 from api.queries import Line, Paged
 from api.roles import PREFIX
-from dormpower.books import rooms
+from dormpower.books import outages, rooms
 from dormpower.domain.holds import SupplyState
 
 router = APIRouter(prefix=PREFIX, tags=["rooms"])
@@ -51,9 +51,16 @@ def list_rooms(
                 limit=wanted.limit,
                 cursor=wanted.cursor,
             )
+            announced = outages.of_rooms(
+                connection, room_ids=[room.room_id for room in page.rooms], now=context.clock.now()
+            )
     except rooms.UnableToReadCursorError as refusal:
         raise Refusal(Problem.INVALID, str(refusal)) from refusal
-    return Json({"items": [room_json(room, language) for room in page.rooms], "next_cursor": page.next_cursor})
+    items = [
+        room_json(room, language, announced=announced.get(room.room_id, ()), zone=context.zone)
+        for room in page.rooms
+    ]
+    return Json({"items": items, "next_cursor": page.next_cursor})
 
 
 @router.get("/rooms/{room_id}", response_model=RoomJson, summary="One room")
@@ -62,6 +69,14 @@ def get_room(request: Request, room_id: str, allowed: Allowed, context: Context)
     del allowed
     with context.books.read() as connection:
         room = rooms.find_room(connection, room_id=room_id, present=present_of(connection, context))
+        announced = outages.of_rooms(connection, room_ids=[room_id], now=context.clock.now())
     if room is None:
         raise not_found()
-    return Json(room_json(room, language_of(request, context)))
+    return Json(
+        room_json(
+            room,
+            language_of(request, context),
+            announced=announced.get(room_id, ()),
+            zone=context.zone,
+        )
+    )

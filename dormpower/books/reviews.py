@@ -53,6 +53,14 @@ class Dispute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """Which circuit a hold or an alarm is about, and since when."""
+
+    circuit_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FalseTrips:
     """A building's prohibited-load trips in a span; `rate` is None while none was reviewed."""
 
@@ -103,6 +111,17 @@ def review(
         detail={"subject_id": subject_id, "verdict": verdict, "note": note},
         now=now,
     )
+
+
+def find_decision(connection: Connection, *, subject_kind: SubjectKind, subject_id: str) -> Decided | None:
+    """Return what a hold or an alarm is about; None where there is none of this id on a circuit."""
+    columns = (
+        (holds.c.hold_id, holds.c.circuit_id, holds.c.placed_at)
+        if subject_kind == "hold"
+        else (alarms.c.alarm_id, alarms.c.circuit_id, alarms.c.raised_at)
+    )
+    row = connection.execute(sa.select(*columns[1:]).where(columns[0] == subject_id)).first()
+    return None if row is None or row[0] is None else Decided(circuit_id=row[0], at=row[1])
 
 
 def dispute(

@@ -79,6 +79,13 @@ def list_rooms(
     return RoomPage(rooms=_with_circuits(connection, rows, present), next_cursor=next_cursor)
 
 
+def open_room(connection: Connection, *, room_id: str) -> str | None:
+    """Return the id of a room that is not closed, or None where there is no such room."""
+    return connection.execute(
+        sa.select(rooms.c.room_id).where(rooms.c.room_id == room_id, rooms.c.closed_at.is_(None))
+    ).scalar_one_or_none()
+
+
 def room_of_circuit(connection: Connection, *, circuit_id: str) -> str | None:
     """Return the room of a circuit, or None where there is no such circuit."""
     return connection.execute(
@@ -89,15 +96,17 @@ def room_of_circuit(connection: Connection, *, circuit_id: str) -> str | None:
 
 
 def room_of_lockout(connection: Connection, *, lockout_id: str) -> str | None:
-    """Return the room of a standing lock-out, or None where there is none of that id."""
+    """Return the room of a standing lock-out (one over a scope: a room in it), None where there is none."""
     return connection.execute(
         sa.select(circuits.c.room_id)
         .join(holds, holds.c.circuit_id == circuits.c.circuit_id)
         .where(
-            holds.c.hold_id == lockout_id,
+            sa.or_(holds.c.hold_id == lockout_id, holds.c.scoped_hold_id == lockout_id),
             holds.c.reason == Reason.LOCKOUT.value,
             holds.c.released_at.is_(None),
         )
+        .order_by(holds.c.hold_id)
+        .limit(1)
     ).scalar_one_or_none()
 
 

@@ -17,6 +17,10 @@ KNOWN = {
     "room_id": "south-01-101",
     "circuit_id": "south-01-101-ac",
     "quarantine_id": "1",
+    "scoped_hold_id": "vac_none",
+    "outage_id": "out_none",
+    "dispute_id": "dsp_none",
+    "permit_id": "prm_none",
 }
 
 

@@ -31,7 +31,7 @@ def lighting(campus, who="student"):
 def test_a_room_has_its_two_circuits_with_every_field_of_the_contract(campus):
     campus.seen(LIGHTING)
     room = campus.ask("student", "GET", "/rooms/south-01-101").json()
-    assert list(room) == ["room_id", "campus", "building", "floor", "name", "circuits"]
+    assert list(room) == ["room_id", "campus", "building", "floor", "name", "circuits", "announcements"]
     assert [circuit["circuit_id"] for circuit in room["circuits"]] == [LIGHTING, "south-01-101-ac"]
     assert room["circuits"][0] == {
         "circuit_id": LIGHTING,
