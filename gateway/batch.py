@@ -242,18 +242,21 @@ class Batch:
             state, register_wh=register_wh, at=at, now=self._now, limits=point.limits, rules=self._rules
         )
         outcome = judgement.outcome
-        if outcome is Outcome.AHEAD_OF_CLOCK:
+        if moves_position_only(judgement):  # nearly every sample: kept short
+            verdict = Verdict.ACCEPTED
+            self.counted["accepted"] += 1
+        elif outcome is Outcome.AHEAD_OF_CLOCK:
             self._refuse(sample)
             return
-        if outcome is Outcome.LATE:
+        elif outcome is Outcome.LATE:
             self._take_late(circuit_id, state, channel, register_wh, at)
             return
+        else:
+            self._keep(point, judgement, sample.module_id)
+            verdict = _VERDICTS[outcome]
+            self.counted[_COUNTED[verdict]] += 1
         state = judgement.state
         self.states[circuit_id] = state
-        if not moves_position_only(judgement):
-            self._keep(point, judgement, sample.module_id)
-        verdict = _VERDICTS[outcome]
-        self.counted[_COUNTED[verdict]] += 1
         if verdict is Verdict.ACCEPTED:
             self.readings.append(_reading(circuit_id, channel, register_wh, at))
         if self._is_newest(circuit_id, at):

@@ -40,6 +40,7 @@ from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
+from gateway.collection import collect_seldom
 from gateway.composition import (
     FieldLine,
     Switches,
@@ -424,6 +425,7 @@ def run(settings: Settings) -> None:
         try:
             wait_until_reachable(books, timeout_s=DATABASE_TIMEOUT_S)
             migration.require_current(books)
+            collect_seldom()
             uvloop.run(_serve(settings, books))
         finally:
             books.close()

@@ -40,9 +40,9 @@ class MeterPoint:
     quarantine_replaced: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Present:
-    """What a batch leaves of a circuit: its state, and its newest sample where there is a newer one."""
+    """What a batch leaves of a circuit: its state, and its newest sample (not frozen, for speed of making)."""
 
     circuit_id: str
     state: MeterState
@@ -128,6 +128,7 @@ def write_presents(connection: Connection, presents: Sequence[Present]) -> None:
     rows = []
     for present in presents:
         state, sample = present.state, present.sample
+        relay = None if sample.relay is None else sample.relay.value
         register_at = state.register_at
         seen_ms = to_ms(present.at)
         rows.append(
@@ -135,8 +136,8 @@ def write_presents(connection: Connection, presents: Sequence[Present]) -> None:
                 None if register_at is None else state.register_wh,
                 None if register_at is None else (seen_ms if register_at == present.at else to_ms(register_at)),
                 state.metered_wh,
-                None if sample.relay is None else sample.relay.value,
-                None if sample.relay is None else seen_ms,
+                relay,
+                None if relay is None else seen_ms,
                 sample.power_w,
                 sample.voltage_v,
                 sample.current_a,

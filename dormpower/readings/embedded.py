@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from dormpower.readings.instants import check_page, check_relay, from_ms, known, to_ms, to_ms_up
+from dormpower.readings.instants import check_page, check_relay, from_ms, to_ms, to_ms_up
 from dormpower.readings.port import MAX_ITEMS, Reading, UnableToReachReadingsError
 
 SCHEMA_VERSION = 1
@@ -299,15 +300,23 @@ def _number(connection: sqlite3.Connection, circuit_id: str) -> int:
 
 
 def _row(reading: Reading, numbers: dict[str, int]) -> tuple[int | None, ...]:
-    check_relay(reading.relay)
+    power_w, voltage_v = reading.power_w, reading.voltage_v
+    current_a, power_factor = reading.current_a, reading.power_factor
+    if reading.relay not in _RELAY_CODES:
+        check_relay(reading.relay)
     return (
         numbers[reading.circuit_id],
         to_ms(reading.at),
         reading.register_wh,
-        _scaled(reading.power_w, _MILLI),
-        _scaled(reading.voltage_v, _MILLI),
-        _scaled(reading.current_a, _MILLI),
-        _scaled(reading.power_factor, _TEN_THOUSANDTHS),
+        # Written out, because this runs for every accepted sample; what is not finite is not kept.
+        round(power_w * _MILLI) if power_w is not None and isfinite(power_w) else None,
+        round(voltage_v * _MILLI) if voltage_v is not None and isfinite(voltage_v) else None,
+        round(current_a * _MILLI) if current_a is not None and isfinite(current_a) else None,
+        (
+            round(power_factor * _TEN_THOUSANDTHS)
+            if power_factor is not None and isfinite(power_factor)
+            else None
+        ),
         _RELAY_CODES[reading.relay],
     )
 
@@ -324,11 +333,6 @@ def _reading(circuit_id: str, row: tuple[Any, ...]) -> Reading:
         power_factor=_unscaled(power_factor_e4, _TEN_THOUSANDTHS),
         relay=_RELAYS[relay],
     )
-
-
-def _scaled(value: float | None, scale: int) -> int | None:
-    finite = known(value)
-    return None if finite is None else round(finite * scale)
 
 
 def _unscaled(value: float | None, scale: int) -> float | None:

@@ -12,9 +12,12 @@ class UnableToReachReadingsError(Exception):
     """The store can't be reached or refuses; the message says which store and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Reading:
-    """One accepted sample of a circuit. `at` is kept to the millisecond; (circuit, at) is its identity."""
+    """One accepted sample of a circuit. `at` is kept to the millisecond; (circuit, at) is its identity.
+
+    A value: replaced, never changed (not frozen, for speed of making).
+    """
 
     circuit_id: str
     at: datetime
