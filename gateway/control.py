@@ -71,6 +71,9 @@ class Control:
         self._policies = policies
         self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
         self._wake = wake
+        # Held from the start of a look until memory knows its outcome: the next look starts from there. Intake
+        # holds it around each batch, since `decide_batch` looks too.
+        self.turn = asyncio.Lock()
         self._memories = build(circuits.values())
         self._accounts: dict[str, AccountMemory] = {}
         self._timed = [policy for policy in policies if isinstance(policy, Timed)]
@@ -176,6 +179,9 @@ class Control:
         token = object()
         seen: list[tuple[CircuitMemory, Observation]] = []
         outcomes: list[tuple[CircuitMemory, Outcome]] = []
+        latest: dict[
+            str, Outcome
+        ] = {}  # a circuit may be in a batch twice: the second look starts from the first
         memories, watchers, quiet = self._memories, self._watchers, self._quiet
         for observation in observations:
             memory = memories.get(observation.circuit_id)
@@ -190,18 +196,20 @@ class Control:
             )
             available_wh = self._available(memory, observation, token)
             seen.append((memory, observation))
+            before = latest.get(observation.circuit_id)
             if (
-                memory.quiet
+                before is None
+                and memory.quiet
                 and (available_wh is None or quiet(available_wh))
                 and trips.unchanged(memory.next_judged, observation.sample, memory.wanted)
                 and not memory.kept
                 and not any(policy.wants_look(watched[policy.rule]) for policy in watchers)
             ):
                 continue
-            outcome = self._decider.look(
-                connection, memory, self._look_at(memory, observation, available_wh), now
-            )
+            look = self._look_at(memory, observation, available_wh)
+            outcome = self._decider.look(connection, memory, look, now, before=before)
             memory.next_judged = outcome.judged
+            latest[observation.circuit_id] = outcome
             outcomes.append((memory, outcome))
         return lambda: self._take_over_batch(seen, outcomes)
 
@@ -307,9 +315,9 @@ class Control:
 
     async def handle_intents(self) -> int:
         """Take what is unhandled, decide anew, and reconcile these circuits at once; return how many."""
-        handled, found = await self.run_on_writer(self._handle)
-        for memory, outcome in found:
-            self._take_over(memory, outcome, judged=False)
+        async with self.turn:
+            handled, found = await self.run_on_writer(self._handle)
+            self._take_over_looks(found)
         return handled
 
     def _handle(self) -> tuple[int, list[tuple[CircuitMemory, Outcome]]]:
@@ -351,8 +359,7 @@ class Control:
         due = sorted(circuit_id for circuit_id, at in self._due_at.items() if at <= now)
         for start in range(0, len(due), DUE_CHUNK):
             chunk = set(due[start : start + DUE_CHUNK])
-            for memory, outcome in await self.run_on_writer(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
-                self._take_over(memory, outcome, judged=False)
+            await self._look_at_chunk(chunk)
         return len(due)
 
     async def sweep(self) -> None:
@@ -360,9 +367,16 @@ class Control:
         ids = sorted(self._memories)
         for start in range(0, len(ids), SWEEP_CHUNK):
             chunk = set(ids[start : start + SWEEP_CHUNK])
-            for memory, outcome in await self.run_on_writer(lambda chunk=chunk: self._sweep_chunk(chunk)):  # type: ignore[misc]
-                self._take_over(memory, outcome, judged=False)
+            await self._look_at_chunk(chunk)
         await self._contacts.sweep()
+
+    async def _look_at_chunk(self, circuit_ids: set[str]) -> None:
+        async with self.turn:
+            self._take_over_looks(await self.run_on_writer(lambda: self._sweep_chunk(circuit_ids)))
+
+    def _take_over_looks(self, found: Sequence[tuple[CircuitMemory, Outcome]]) -> None:
+        for memory, outcome in found:
+            self._take_over(memory, outcome, judged=False)
 
     def _sweep_chunk(self, circuit_ids: set[str]) -> list[tuple[CircuitMemory, Outcome]]:
         with self._books.write() as connection:

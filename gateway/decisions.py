@@ -59,9 +59,20 @@ class Decider:
         self._payment_pending = payment_pending
         self.shadow_only = False  # restored books: kept up by control
 
-    def look(self, connection: Connection, memory: CircuitMemory, look: Look, now: datetime) -> Outcome:
-        """Judge trips, then timers, then each policy until it rests, then the supply state."""
-        outcome = outcome_at_start(memory, look)
+    def look(
+        self,
+        connection: Connection,
+        memory: CircuitMemory,
+        look: Look,
+        now: datetime,
+        *,
+        before: Outcome | None = None,
+    ) -> Outcome:
+        """Judge trips, then timers, then each policy until it rests, then the supply state.
+
+        `before` is the circuit's outcome of an earlier look in the same transaction.
+        """
+        outcome = outcome_at_start(memory, look, before)
         if look.sample is not None and look.judges_relay:
             for finding in judge_relay(memory, look, outcome, zone=self._zone, now=now):
                 self._apply(connection, memory, None, finding, outcome, now=now)

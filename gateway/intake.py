@@ -69,7 +69,10 @@ class IntakeCounters:
 
 
 class Intake:
-    """Takes samples in. All methods but `state` belong to the event loop's thread."""
+    """Takes samples in. All methods but `state` belong to the event loop's thread.
+
+    `turn` is held around each batch until memory knows what it committed; control holds it around its own looks.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Intake:
         zone: tzinfo,
         decide: DecideBatch,
         writer: Executor,
+        turn: asyncio.Lock | None = None,
         batch_s: float = BATCH_S,
         batch_limit: int = BATCH_LIMIT,
         queue_limit: int = QUEUE_LIMIT,
@@ -106,6 +110,7 @@ class Intake:
         self._reloads: set[str] = set()
         self._wake = asyncio.Event()
         self._committing = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
         self._opened = False
 
     def submit(self, sample: ModuleSample, *, done: Callable[[], None] | None = None) -> None:
@@ -163,6 +168,10 @@ class Intake:
                 first = False
 
     async def _commit_next(self) -> int:
+        async with self._turn:
+            return await self._commit_batch()
+
+    async def _commit_batch(self) -> int:
         while self._queue and len(self._pending) < self._batch_limit:
             self._pending.append(self._queue.take())
         self.counters.queue_depth = len(self._queue)

@@ -55,8 +55,13 @@ class Outcome:
     noted: dict[str, object] = field(default_factory=dict)  # control point columns that were written
 
 
-def outcome_at_start(memory: CircuitMemory, look: Look) -> Outcome:
-    """Return what stands before anything is decided."""
+def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None = None) -> Outcome:
+    """Return what stands before anything is decided: after `before`, the look that this one follows at once.
+
+    Memory knows of `before` only when its transaction has been taken over.
+    """
+    if before is not None:
+        return replace(before, judged=look.judged, look_again_at=None, changed=False, noted={})
     return Outcome(
         holds=memory.holds,
         judged=look.judged,

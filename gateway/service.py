@@ -173,6 +173,7 @@ class Gateway:
             poll_cycle_s=settings.gateway.poll_s,
             zone=settings.zone,
             decide=decide,
+            turn=control.turn,
             writer=self._writer,
         )
         link = None

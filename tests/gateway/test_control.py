@@ -452,6 +452,39 @@ def test_open_while_current_flows_is_critical(quick_world: World) -> None:
     assert world.active_alarms() == ["open_but_drawing"]
 
 
+def test_samples_of_a_circuit_in_one_batch_are_judged_one_after_the_other(quick_world: World) -> None:
+    world = quick_world
+    world.sample()
+
+    async def one_batch() -> None:
+        found = []
+        for after_s in (1.0, 1.0, 1.0):
+            world.clock.advance(after_s)
+            sample = ChannelSample(channel=0, relay=Relay.OPEN, power_w=800.0)
+            found.append(
+                Observation(
+                    circuit_id="r-0-ac",
+                    at=world.clock.now(),
+                    verdict=Verdict.ACCEPTED,
+                    metered_wh=0,
+                    sample=sample,
+                )
+            )
+        with world.books.write() as connection:
+            after_commit = world.control.decide_batch(connection, found, world.clock.now())
+        after_commit()
+        await world.rest()
+
+    world.switch.relays["m-0", 0] = Relay.OPEN
+    world.run(one_batch())
+    memory = world.control.memory("r-0-ac")
+    assert [hold.reason for hold in memory.holds] == world.standing() == [Reason.OPENED_LOCALLY]
+    assert "open_but_drawing" in memory.active_alarms
+    assert world.switch.sent == []
+    world.sample(relay=Relay.OPEN, power_w=0.0)
+    assert "open_but_drawing" not in world.active_alarms()
+
+
 def test_a_relay_that_does_not_follow_raises_an_alarm_and_is_tried_on(quick_world: World) -> None:
     world = quick_world
     world.switch.next_outcomes = [SwitchOutcome.NOT_FOLLOWED] * 6
