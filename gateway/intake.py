@@ -71,7 +71,7 @@ class IntakeCounters:
 class Intake:
     """Takes samples in. All methods but `state` belong to the event loop's thread.
 
-    `turn` is held around each batch until memory knows what it committed; control holds it around its own looks.
+    `turn` is held around each batch until memory knows what it committed; control holds it around its looks.
     """
 
     def __init__(
