@@ -6,7 +6,7 @@ holds and every account has energy enough to be quiet.
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,22 @@ import sqlalchemy as sa
 import yaml
 
 from config.settings import Settings, load
-from dormpower.books import journal, migration
+from dormpower.books import control, holds, journal, migration
 from dormpower.books.database import Books, open_books
 from dormpower.books.sites import sync_site
-from dormpower.books.tables import account_links, ledger_accounts, lots, metadata, postings, transactions
+from dormpower.books.tables import (
+    account_links,
+    channel_spans,
+    ledger_accounts,
+    lots,
+    metadata,
+    postings,
+    transactions,
+)
 from dormpower.books.users import Role, add_user, issue_token
+from dormpower.domain import arrears
+from dormpower.domain.arrears import Warnings
+from dormpower.domain.holds import Reason
 from dormpower.domain.site import CircuitKind
 from dormpower.domain.tariff import Price, price_at
 
@@ -108,25 +119,50 @@ def write_site(
     return load(path)
 
 
-def make_books(settings: Settings, *, now: datetime | None = None) -> Books:
-    """Make the site's books: migrated, synced, and a recharge on every account."""
+def make_books(
+    settings: Settings, *, now: datetime | None = None, without: Collection[str] = frozenset()
+) -> Books:
+    """Make the site's books: migrated, synced, a recharge on every account but for circuits `without`."""
     books = open_books(settings.database, base=settings.folder)
     migration.upgrade(books)
     at = datetime.now(UTC) if now is None else now
     sync_site(books=books, site=settings.site, now=at, today=at.astimezone(settings.zone).date())
-    fund(books, settings, now=at)
+    fund(books, settings, now=at, without=without)
     return books
 
 
-def fund(books: Books, settings: Settings, *, now: datetime) -> None:
-    """Give every account the same recharge."""
-    circuit = next(iter(settings.site.circuits()))
+def commission(books: Books, settings: Settings) -> None:
+    """Record the first registers of the light responder's modules, so that the first sample counts already."""
+    lines = {line.line_id: index for index, line in enumerate(settings.site.lines)}
+    rows = []
+    for module in settings.site.modules:
+        number = lines[str(module.line_id)] * 256 + (module.unit or 0)
+        for channel, base_wh in enumerate((1_000_000, 2_000_000)):
+            rows.append(
+                {
+                    "of_module": module.module_id,
+                    "of_channel": channel,
+                    "first_register_wh": base_wh + 1000 * number,
+                }
+            )
+    statement = sa.update(channel_spans).where(
+        channel_spans.c.module_id == sa.bindparam("of_module"),
+        channel_spans.c.channel == sa.bindparam("of_channel"),
+    )
+    values = {"first_register_wh": sa.bindparam("first_register_wh")}
+    with books.write() as connection:
+        connection.execute(statement.values(values), rows)
+
+
+def fund(books: Books, settings: Settings, *, now: datetime, without: Collection[str] = frozenset()) -> None:
+    """Give every account the same recharge, but for those of circuits `without`."""
+    circuit = next(one for one in settings.site.circuits() if one.circuit_id not in without)
     prices = [
         Price(from_on=row.from_on, kind=row.kind, price_millifen_per_kwh=row.price_millifen_per_kwh)
         for row in settings.policies.prices
     ]
     with books.write() as connection:
-        posted = journal.post_recharge(
+        journal.post_recharge(
             connection,
             circuit_id=circuit.circuit_id,
             amount_fen=AMOUNT_FEN,
@@ -139,18 +175,16 @@ def fund(books: Books, settings: Settings, *, now: datetime) -> None:
             note=None,
             now=now,
         )
-        del posted
-        _copy_recharge(connection)
+        _copy_recharge(connection, without)
 
 
-def _copy_recharge(connection: sa.Connection) -> None:
+def _copy_recharge(connection: sa.Connection, without: Collection[str]) -> None:
     """Post for every other account what was posted for the first one."""
     first = connection.execute(sa.select(transactions)).mappings().one()
-    links = connection.execute(
-        sa.select(account_links.c.account_id, account_links.c.circuit_id).where(
-            account_links.c.account_id != first["account_id"]
-        )
-    ).all()
+    others = sa.select(account_links.c.account_id, account_links.c.circuit_id).where(
+        account_links.c.account_id != first["account_id"]
+    )
+    links = [link for link in connection.execute(others) if link.circuit_id not in without]
     own = f"wh:account:{first['account_id']}"
     lines = connection.execute(sa.select(postings)).mappings().all()
     lot = connection.execute(sa.select(lots)).mappings().one()
@@ -190,6 +224,28 @@ def _copy_recharge(connection: sa.Connection) -> None:
     connection.execute(sa.update(ledger_accounts).values(balance=total.scalar_subquery()))
 
 
+def cut_for_arrears(books: Books, circuit_ids: Collection[str], *, now: datetime | None = None) -> None:
+    """Leave behind what a cut of yesterday would have left: two warnings and the hold."""
+    at = datetime.now(UTC) if now is None else now
+    first_at, second_at, cut_at = (at - timedelta(hours=hours) for hours in (40, 28, 15))
+    with books.write() as connection:
+        for circuit_id in circuit_ids:
+            control.save_warnings(
+                connection,
+                circuit_id=circuit_id,
+                warnings=Warnings(first_at=first_at, second_at=second_at),
+                now=second_at,
+            )
+            holds.place(
+                connection,
+                circuit_id=circuit_id,
+                reason=Reason.ARREARS,
+                placed_by=arrears.RULE,
+                evidence={"available_wh": 0, "floor_wh": 0},
+                now=cut_at,
+            )
+
+
 def make_token(books: Books, *, role: Role, now: datetime | None = None) -> str:
     """Add a user of a role without a password and return a bearer token."""
     at = datetime.now(UTC) if now is None else now
@@ -206,8 +262,3 @@ def count_rows(books: Books) -> dict[str, int]:
             for table in metadata.sorted_tables
         }
     return {name: rows for name, rows in counted.items() if rows}
-
-
-def days_before(on: date, count: int) -> list[date]:
-    """Return the `count` days before a day, oldest first."""
-    return [on - timedelta(days=count - number) for number in range(count)]

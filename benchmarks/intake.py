@@ -63,6 +63,7 @@ def _flat_out(
     with peers.responder(lines=campus.lines_needed(rooms), core=other) as ports:
         settings = campus.write_site(folder, rooms=rooms, ports=ports, poll_s=30)
         books = campus.make_books(settings)
+        campus.commission(books, settings)
         for _ in range(rounds):
             bares.append(_bare(ports, core=measured, seconds=seconds))
             gateways.append(
@@ -189,7 +190,9 @@ def _paced(folder: Path, report: Report, *, rooms: int, seconds: float) -> None:
     cycle_s = 60.0 * rooms / ROOMS_A_MINUTE
     with peers.responder(lines=campus.lines_needed(rooms), core=other) as ports:
         settings = campus.write_site(folder, rooms=rooms, ports=ports, poll_s=cycle_s)
-        campus.make_books(settings).close()
+        books = campus.make_books(settings)
+        campus.commission(books, settings)
+        books.close()
         options = ("--warm-up-cycles", "1", "--look-every-s", "0.2", "--settle-s", "5" if rooms > 1000 else "0")
         run = _gateway(settings, rooms=rooms, core=measured, seconds=seconds, options=options)
     share = run["cpu_s"] / run["elapsed_s"]

@@ -70,7 +70,7 @@ def run_json(
     arguments: Sequence[str],
     *,
     core: int | None = None,
-    timeout_s: float = 120,
+    timeout_s: float = 300,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run a process of ours to its end and return the JSON object that it prints."""
@@ -90,7 +90,7 @@ def run_json(
 
 
 @contextmanager
-def responder(*, lines: int, core: int, framer: str = "socket") -> Iterator[list[int]]:
+def responder(*, lines: int, core: int | None, framer: str = "socket") -> Iterator[list[int]]:
     """Run the light responder and give its ports."""
     arguments = [sys.executable, "-m", "simulators.responder", "--ports", str(lines), "--framer", framer]
     with running(arguments, core=core) as process:
