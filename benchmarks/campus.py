@@ -262,3 +262,8 @@ def count_rows(books: Books) -> dict[str, int]:
             for table in metadata.sorted_tables
         }
     return {name: rows for name, rows in counted.items() if rows}
+
+
+def days_before(on: date, count: int) -> list[date]:
+    """Return the `count` days before a day, oldest first."""
+    return [on - timedelta(days=count - number) for number in range(count)]

@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def _measure(folder: Path, report: Report, *, rooms: int, count: int) -> None:
-    lines, slow = campus.lines_needed(rooms), campus.lines_needed(count)
+    lines, slow = campus.lines_needed(rooms), campus.lines_needed(count) + 1  # the last line may be a short one
     with ExitStack() as stack:
         fast_ports = stack.enter_context(peers.responder(lines=lines - slow, core=None))
         slow_ports = [peers.free_port() for _ in range(slow)]
