@@ -46,9 +46,9 @@ def main() -> int:
         },
     )
     with tempfile.TemporaryDirectory(prefix="dormpower-intake-") as folder:
-        _flat_out(Path(folder), wanted, report, rooms=rooms, rounds=rounds, seconds=2.0 if quick else 10.0)
+        _flat_out(Path(folder), wanted, report, rooms=rooms, rounds=rounds, seconds=1.5 if quick else 10.0)
     with tempfile.TemporaryDirectory(prefix="dormpower-intake-") as folder:
-        _paced(Path(folder), report, rooms=320 if quick else ROOMS_A_MINUTE, seconds=4.0 if quick else 60.0)
+        _paced(Path(folder), report, rooms=320 if quick else ROOMS_A_MINUTE, seconds=3.0 if quick else 60.0)
     report.publish(wanted.results)
     return 0
 

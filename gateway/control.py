@@ -36,7 +36,7 @@ from gateway.reconciler import Reconciler
 log = structlog.get_logger()
 
 INTENTS_AT_ONCE = 200
-SWEEP_CHUNK = 250
+SWEEP_CHUNK = 100  # some 10 ms of the writer, which commands and intents share
 DUE_CHUNK = 20  # at a boundary every look writes: the transactions stay short
 SWEEP_S = 60.0
 TICK_S = 1.0
@@ -363,11 +363,16 @@ class Control:
         return len(due)
 
     async def sweep(self) -> None:
-        """Look at everything: what a lost hint, a missed timer or a silent module left undone."""
+        """Look at everything: what a lost hint, a missed timer or a silent module left undone.
+
+        Intents are taken between the chunks: who has just paid waits for one of them, not for a whole campus.
+        """
         ids = sorted(self._memories)
         for start in range(0, len(ids), SWEEP_CHUNK):
             chunk = set(ids[start : start + SWEEP_CHUNK])
             await self._look_at_chunk(chunk)
+            while await self.handle_intents():
+                pass
         await self._contacts.sweep()
 
     async def _look_at_chunk(self, circuit_ids: set[str]) -> None:

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 BUFFERED_READINGS = 2_000
 _RECONNECT_S = 1.0
+_ANSWER_S = 3.0  # for the broker's answer to a connection
 _KEEPALIVE_S = 30
 
 
@@ -91,14 +92,17 @@ class MqttModule:
             await asyncio.sleep(_RECONNECT_S)
 
     async def _connect(self) -> None:
-        """Try once; a broker that can't be reached is tried again later."""
-        if self._client.socket() is not None:
-            self._client.loop_misc()
-            return
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._client.connect, *self._address, keepalive=_KEEPALIVE_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.connected.wait(), 5.0)
+        """Try once; a broker that can't be reached, or doesn't answer in time, is tried again later."""
+        if self._client.socket() is None:
+            try:
+                await asyncio.to_thread(self._client.connect, *self._address, keepalive=_KEEPALIVE_S)
+            except OSError:
+                return
+        try:
+            await asyncio.wait_for(self.connected.wait(), _ANSWER_S)
+        except TimeoutError:
+            self.drop()
+            self._client.loop_read()  # takes note of the end, also where the loop was never told of the socket
 
     def drop(self) -> None:
         """Lose the connection without a word, so that the broker sends the last will."""

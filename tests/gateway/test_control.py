@@ -349,6 +349,31 @@ def test_a_payment_closes_without_a_fresh_reading(quick_world: World) -> None:
     assert world.switch.sent[-1] == ("m-0", 0, Relay.CLOSED)
 
 
+def test_a_payment_during_the_sweep_waits_for_one_chunk_only(
+    sqlite_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.control.SWEEP_CHUNK", 1)
+    world = World(sqlite_books, rooms_count=3)
+    world.into_arrears()
+    world.clock.advance(3600)
+    sweep_chunk = world.control._sweep_chunk
+    swept: list[list[Reason]] = []
+
+    def pay_after_the_first(circuit_ids: set[str]) -> Any:
+        found = sweep_chunk(circuit_ids)
+        swept.append(world.standing())
+        if len(swept) == 1:
+            world.pay("r-0-ac", 10_000)
+        return found
+
+    monkeypatch.setattr(world.control, "_sweep_chunk", pay_after_the_first)
+    world.run(world.control.sweep())
+    assert swept[0] == [Reason.ARREARS]
+    assert len(swept) > 2
+    assert swept[1] == []
+    world.close()
+
+
 def test_stale_or_quarantined_data_never_cut(quick_world: World) -> None:
     world = quick_world
     world.sample()
