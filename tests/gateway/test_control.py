@@ -256,6 +256,10 @@ class World:
         self.run(self.rest())
 
     def pay(self, circuit_id: str, energy_wh: int) -> None:
+        self.post(circuit_id, energy_wh)
+        self.settle()
+
+    def post(self, circuit_id: str, energy_wh: int) -> None:
         with self.books.write() as connection:
             connection.execute(
                 sa.update(ledger_accounts)
@@ -263,7 +267,6 @@ class World:
                 .values(balance=ledger_accounts.c.balance + energy_wh)
             )
             leave(connection, circuit_id=circuit_id, cause="recharge", now=self.clock.now())
-        self.settle()
 
     def standing(self, circuit_id: str = "r-0-ac") -> list[Reason]:
         with self.books.read() as connection:
@@ -363,7 +366,7 @@ def test_a_payment_during_the_sweep_waits_for_one_chunk_only(
         found = sweep_chunk(circuit_ids)
         swept.append(world.standing())
         if len(swept) == 1:
-            world.pay("r-0-ac", 10_000)
+            world.post("r-0-ac", 10_000)
         return found
 
     monkeypatch.setattr(world.control, "_sweep_chunk", pay_after_the_first)
