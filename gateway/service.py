@@ -1,8 +1,8 @@
 """The composition root of the gateway process: from a site file to running lines, intake, control and jobs.
 
-Order of start: the books (of this version, ours alone), the stores, control's memory, and only then the field:
-a gateway that comes back reads first and acts then (invariant 25). Order of stop: the field first, then what is
-queued is committed, then the stores.
+Order of start: the books (of this version, ours alone, brought to the site as described), the stores, control's
+memory, and only then the field: a gateway that comes back reads first and acts then (invariant 25). Order of
+stop: the field first, then what is queued is committed, then the stores.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from dormpower.books import (
     silences,
 )
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
+from dormpower.books.sites import UnableToSyncSiteError, sync_site
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
 from dormpower.domain.samples import ModuleSample, Observation
@@ -408,15 +409,32 @@ async def _serve(settings: Settings, books: Books) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     clock = load_clock(settings.folder)
-    readings = open_readings(settings)
+    gateway_id = settings.gateway.gateway_id
+    take_lease(gateway_id=gateway_id, books=books, clock=clock)
     try:
-        while not stopped.is_set():  # once more after a restored site was confirmed
-            gateway = Gateway(settings=settings, books=books, readings=readings, clock=clock)
-            take_lease(gateway_id=gateway.gateway_id, books=books, clock=clock)
-            await gateway.run(stopped)
+        _sync_site(settings, books, clock)
+        readings = open_readings(settings)
+        try:
+            while not stopped.is_set():  # once more after a restored site was confirmed
+                gateway = Gateway(settings=settings, books=books, readings=readings, clock=clock)
+                take_lease(gateway_id=gateway_id, books=books, clock=clock)
+                await gateway.run(stopped)
+        finally:
+            await asyncio.to_thread(readings.close)
     finally:
-        await asyncio.to_thread(readings.close)
-        give_lease_back(gateway_id=settings.gateway.gateway_id, books=books)
+        give_lease_back(gateway_id=gateway_id, books=books)
+
+
+def _sync_site(settings: Settings, books: Books, clock: Clock) -> None:
+    """Bring the books to the site that is about to be polled: samples of an unknown circuit would be lost.
+
+    Under the lease, so that a gateway which must not run doesn't change what another one stands on.
+    """
+    now = clock.now()
+    today = CampusDays(settings.zone).day_of(now)
+    report = sync_site(books=books, site=settings.site, now=now, today=today)
+    if report.changed:
+        log.info("site.synced", **report.counts())
 
 
 def run(settings: Settings) -> None:
@@ -456,6 +474,7 @@ def main(arguments: Sequence[str]) -> int:
         UnableToReadClockError,
         UnableToReachReadingsError,
         UnableToRunGatewayError,
+        UnableToSyncSiteError,
         migration.UnableToUseBooksError,
     ) as refusal:
         sys.stderr.write(f"{refusal}\n")

@@ -96,6 +96,7 @@ class Plan:
     more_modules: tuple[Mapping[str, Any], ...] = ()
     more_rooms: tuple[Mapping[str, Any], ...] = ()
     fast_poll_s: float | None = None
+    synced: bool = True  # whether the books know the rooms before any process runs
 
 
 class SiteFolder:
@@ -222,9 +223,10 @@ class SiteFolder:
 
     def _fill(self) -> None:
         migration.upgrade(self.books)
-        now = self.clock.now()
-        today = now.astimezone(self.settings.zone).date()
-        sync_site(books=self.books, site=self.settings.site, now=now, today=today)
+        if self.plan.synced:
+            now = self.clock.now()
+            today = now.astimezone(self.settings.zone).date()
+            sync_site(books=self.books, site=self.settings.site, now=now, today=today)
         real_now = self.clock.real_now()
         with self.books.write() as connection:
             for name in (*ROLES, OTHER_MAINTENANCE):

@@ -10,19 +10,24 @@ from rich.console import Console
 from config.settings import load
 from dormpower.books import audit_log, migration
 from dormpower.books.database import Books, open_books
-from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, site_books
+from dormpower.books.sites import sync_site
+from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, operator, site_books
 
 
 def migrate(config: ConfigOption = None) -> None:
-    """Bring the books to this version."""
+    """Bring the books to this version, and to the site as it is described."""
     settings = load(config)
+    now, today = campus_now(settings)
     books = open_books(settings.database, base=settings.folder)
     try:
         before = migration.current(books)
         migration.upgrade(books)
+        sync_site(books=books, site=settings.site, now=now, today=today, actor=operator())
     finally:
         books.close()
-    typer.echo(f"books at version {migration.head()} (before: {before or 'none'})")
+    typer.echo(
+        f"books at version {migration.head()} (before: {before or 'none'}), {len(settings.site.rooms)} rooms"
+    )
 
 
 def settle(config: ConfigOption = None, as_json: JsonOption = False) -> None:

@@ -43,11 +43,12 @@ def site(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-c", "from dormpower.cli import main; main()", *map(str, arguments)],
         check=False,
         cwd=folder,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,
@@ -93,6 +94,12 @@ def test_books_that_are_not_there_yet_are_refused_with_what_to_do(site):
     assert done.returncode == 1
     assert "run `dormpower migrate`" in done.stderr
     assert run("migrate", folder=site).returncode == 0
+
+
+def test_migrate_makes_the_described_rooms_known_so_that_residents_can_be_added(site):
+    run("migrate", folder=site)
+    done = run("user", "add", "li", "--role", "student", "--room", "r-2", folder=site, stdin="secret word\n")
+    assert (done.returncode, done.stderr) == (0, "added li (student)\n")
 
 
 def test_something_unexpected_is_a_sentence_and_its_traceback_is_in_the_log(site, monkeypatch, capsys):
