@@ -1,6 +1,7 @@
 """Rooms, circuits and holds as CONTRACT writes them: the schemas, and the one place that fills them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -9,11 +10,25 @@ from pydantic import BaseModel, Field
 
 from dormpower.books.circuits_view import CircuitView
 from dormpower.books.outages import AnnouncedOutage
+from dormpower.books.residencies import Span, any_holds
 from dormpower.books.rooms import RoomView
 from dormpower.domain.curfew import Outage
+from dormpower.domain.evidence import Evidence, shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
 from dormpower.domain.units import format_kwh
 from dormpower.messages.catalogue import Language, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Who reads: the language, the site's zone for times in sentences, and what time of a room may be seen.
+
+    `spans` None: all of time.
+    """
+
+    language: Language
+    zone: ZoneInfo
+    spans: Sequence[Span] | None = None
 
 
 class HoldDetail(BaseModel):
@@ -24,14 +39,33 @@ class HoldDetail(BaseModel):
     text: str
 
 
+class SampleJson(BaseModel):
+    """The circuit's power at one instant."""
+
+    at: datetime
+    power_w: float
+    apparent_va: float | None
+
+
+class EvidenceJson(HoldDetail):
+    """What a decision rested on: figures, their sentence, and the samples of this circuit behind it."""
+
+    samples: list[SampleJson]
+
+
 class HoldJson(BaseModel):
     """One reason why a circuit must be off."""
 
+    hold_id: str
     reason: Reason
     since_at: datetime
     release: Release
     expected_release_at: datetime | None
     detail: HoldDetail
+    evidence: EvidenceJson | None = Field(
+        description="What it rests on; null for a person's decision, and where it was placed before the reader "
+        "lived there."
+    )
 
 
 class CircuitJson(BaseModel):
@@ -85,19 +119,36 @@ class RoomPageJson(BaseModel):
     next_cursor: str | None
 
 
-def hold_json(hold: Hold, language: Language) -> dict[str, Any]:
+def sentence_json(code: str, params: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    """Fill a code with its parameters and its sentence."""
+    said = text(code, params, reader.language, zone=reader.zone)
+    return {"code": code, "params": dict(params), "text": said}
+
+
+def evidence_json(evidence: Evidence | None, *, decided_at: datetime, reader: Reader) -> dict[str, Any] | None:
+    """Fill what a decision rested on; None where it was taken outside the times that may be seen."""
+    if evidence is None or not any_holds(reader.spans, decided_at):
+        return None
+    samples = [
+        {"at": one.at, "power_w": one.power_w, "apparent_va": one.apparent_va}
+        for one in evidence.samples
+        if any_holds(reader.spans, one.at)
+    ]
+    return {**sentence_json(evidence.code, evidence.params, reader), "samples": samples}
+
+
+def hold_json(hold: Hold, reader: Reader) -> dict[str, Any]:
     """Fill a hold."""
     why = explain(hold)
+    evidence = shown_evidence(hold.reason, hold.evidence)
     return {
+        "hold_id": hold.hold_id,
         "reason": hold.reason.value,
         "since_at": hold.placed_at,
         "release": hold.release.value,
         "expected_release_at": hold.expected_release_at,
-        "detail": {
-            "code": why.code,
-            "params": dict(why.params),
-            "text": text(why.code, why.params, language),
-        },
+        "detail": sentence_json(why.code, why.params, reader),
+        "evidence": evidence_json(evidence, decided_at=hold.placed_at, reader=reader),
     }
 
 
@@ -108,7 +159,7 @@ def _control(view: CircuitView) -> str:
     return view.control
 
 
-def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
+def circuit_json(view: CircuitView, reader: Reader) -> dict[str, Any]:
     """Fill a circuit."""
     return {
         "circuit_id": view.circuit_id,
@@ -118,7 +169,7 @@ def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
         "relay": view.relay or "unknown",
         "control": _control(view),
         "expected_change_at": view.expected_change_at,
-        "holds": [hold_json(hold, language) for hold in view.holds],
+        "holds": [hold_json(hold, reader) for hold in view.holds],
         "account_id": view.account_id,
         "balance_wh": view.balance_wh,
         "balance_kwh": format_kwh(view.balance_wh),
@@ -129,7 +180,7 @@ def circuit_json(view: CircuitView, language: Language) -> dict[str, Any]:
     }
 
 
-def announcement_json(outage: Outage, language: Language, zone: ZoneInfo) -> dict[str, Any]:
+def announcement_json(outage: Outage, reader: Reader) -> dict[str, Any]:
     """Fill an announcement; its sentence has the site's time."""
     params = {"from_at": outage.from_at.isoformat(), "to_at": outage.to_at.isoformat(), "note": outage.note}
     return {
@@ -137,17 +188,11 @@ def announcement_json(outage: Outage, language: Language, zone: ZoneInfo) -> dic
         "kind": outage.scope.kind,
         "from_at": outage.from_at,
         "to_at": outage.to_at,
-        "detail": {
-            "code": "announcement.outage",
-            "params": params,
-            "text": text("announcement.outage", params, language, zone=zone),
-        },
+        "detail": sentence_json("announcement.outage", params, reader),
     }
 
 
-def room_json(
-    view: RoomView, language: Language, *, announced: Sequence[AnnouncedOutage] = (), zone: ZoneInfo
-) -> dict[str, Any]:
+def room_json(view: RoomView, reader: Reader, *, announced: Sequence[AnnouncedOutage] = ()) -> dict[str, Any]:
     """Fill a room."""
     return {
         "room_id": view.room_id,
@@ -155,6 +200,6 @@ def room_json(
         "building": view.building,
         "floor": view.floor,
         "name": view.name,
-        "circuits": [circuit_json(circuit, language) for circuit in view.circuits],
-        "announcements": [announcement_json(one.outage, language, zone) for one in announced],
+        "circuits": [circuit_json(circuit, reader) for circuit in view.circuits],
+        "announcements": [announcement_json(one.outage, reader) for one in announced],
     }

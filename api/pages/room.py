@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from api.circuit_json import circuit_json
+from api.circuit_json import Reader, circuit_json
 from api.pages.chart import ChartTexts, DayBar, usage_chart
 from api.pages.visit import PageRoute, Visit, Visitor, path_of, see_other
 from api.pages.wording import Wording
@@ -124,10 +124,11 @@ def _find(visit: Visit, room_id: str) -> RoomView:
 
 
 def _cards(visit: Visit, room: RoomView) -> list[Card]:
+    reader = Reader(language=visit.language, zone=visit.context.zone, spans=visit.allowed.spans)
     return [
         Card(
             view=view,
-            shown=circuit_json(view, visit.language),
+            shown=circuit_json(view, reader),
             pay_fen=_pay_fen(visit, view),
             only_arrears={hold.reason for hold in view.holds} == {Reason.ARREARS},
             resettable=any(hold.reason in RESETTABLE for hold in view.holds),

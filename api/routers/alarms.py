@@ -3,18 +3,21 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.access import Allowed, Context
+from api.circuit_json import EvidenceJson, HoldDetail, Reader, evidence_json, sentence_json
 from api.json_response import Json
+from api.present import reader_of
 from api.problems import not_found
 from api.queries import Line, Paged
 from api.roles import PREFIX
 from dormpower.books import alarms
 from dormpower.books.alarms import Alarm
 from dormpower.domain.alarms import AlarmKind
+from dormpower.domain.evidence import prohibited_evidence
 
 router = APIRouter(prefix=PREFIX, tags=["alarms"])
 
@@ -44,6 +47,24 @@ class AlarmPageJson(BaseModel):
     next_cursor: str | None
 
 
+class SuspicionJson(BaseModel):
+    """An alarm about the load of a room's own circuit: nobody was switched off, and it can be disputed."""
+
+    alarm_id: str
+    kind: str
+    raised_at: datetime
+    cleared_at: datetime | None
+    detail: HoldDetail
+    evidence: EvidenceJson
+
+
+class SuspicionsJson(BaseModel):
+    """A page of them, newest first."""
+
+    items: list[SuspicionJson]
+    next_cursor: str | None
+
+
 class AlarmsQuery(Paged):
     """Which alarms."""
 
@@ -56,6 +77,19 @@ class AlarmsQuery(Paged):
 def alarm_json(alarm: Alarm) -> dict[str, Any]:
     """Fill an alarm."""
     return {name: getattr(alarm, name) for name in AlarmJson.model_fields}
+
+
+def suspicion_json(alarm: Alarm, reader: Reader) -> dict[str, Any]:
+    """Fill a prohibited-load alarm as the room's own people see it."""
+    evidence = prohibited_evidence(alarm.detail)
+    return {
+        "alarm_id": alarm.alarm_id,
+        "kind": alarm.kind,
+        "raised_at": alarm.raised_at,
+        "cleared_at": alarm.cleared_at,
+        "detail": sentence_json(f"alarm.{alarm.kind}", {}, reader),
+        "evidence": evidence_json(evidence, decided_at=alarm.raised_at, reader=reader),
+    }
 
 
 @router.get("/alarms", response_model=AlarmPageJson, summary="List alarms")
@@ -73,6 +107,28 @@ def list_alarms(wanted: Annotated[AlarmsQuery, Query()], allowed: Allowed, conte
             cursor=wanted.cursor,
         )
     return Json({"items": [alarm_json(alarm) for alarm in page], "next_cursor": next_cursor})
+
+
+@router.get(
+    "/circuits/{circuit_id}/alarms",
+    response_model=SuspicionsJson,
+    summary="What looked prohibited on a circuit",
+)
+def list_of_circuit(
+    request: Request, circuit_id: str, wanted: Annotated[Paged, Query()], allowed: Allowed, context: Context
+) -> Response:
+    """Return the prohibited-load alarms of a circuit, newest first; residents see the own residency."""
+    with context.books.read() as connection:
+        page, next_cursor = alarms.listing(
+            connection,
+            kind=AlarmKind.PROHIBITED_LOAD,
+            circuit_id=circuit_id,
+            spans=allowed.spans,
+            limit=wanted.limit,
+            cursor=wanted.cursor,
+        )
+    reader = reader_of(request, context, allowed.spans)
+    return Json({"items": [suspicion_json(alarm, reader) for alarm in page], "next_cursor": next_cursor})
 
 
 @router.post("/alarms/{alarm_id}/acknowledge", response_model=AlarmJson, summary="Take note of an alarm")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,7 +13,7 @@ from api.circuit_json import circuit_json
 from api.context import ApiContext
 from api.event_feed import Batch, EventFeed, Stream, TooManyStreamsError
 from api.json_response import dump
-from api.present import language_of
+from api.present import reader_of
 from api.problems import Problem, Refusal
 from api.roles import ALARM_READERS, PREFIX
 from api.routers.alarms import alarm_json
@@ -63,7 +64,7 @@ class _Sender:
     def __init__(self, request: Request, feed: EventFeed, stream: Stream) -> None:
         self._context: ApiContext = context_of(request)
         self._proof = Proof.of(request)
-        self._language = language_of(request, self._context)
+        self._reader = reader_of(request, self._context, None)
         self._feed = feed
         self._stream = stream
         self._sent_id = 0
@@ -113,11 +114,12 @@ class _Sender:
         view = batch.circuits.get(event.subject_id)
         if view is None:
             return None
+        spans = None
         if not principal.is_staff:
             spans = principal.rooms.get(view.room_id)
             if spans is None or not any_holds(spans, event.happened_at):
                 return None
-        return circuit_json(view, self._language)
+        return circuit_json(view, replace(self._reader, spans=spans))
 
 
 def _frame(event_id: int, kind: str, data: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.access import Allowed, Context
 from api.circuit_json import RoomJson, RoomPageJson, room_json
 from api.json_response import Json
-from api.present import language_of, present_of
+from api.present import present_of, reader_of
 from api.problems import Problem, Refusal, not_found
 from api.queries import Line, Paged
 from api.roles import PREFIX
@@ -33,8 +33,7 @@ def list_rooms(
     request: Request, wanted: Annotated[RoomsQuery, Query()], allowed: Allowed, context: Context
 ) -> Response:
     """Return a page of rooms by campus, building, floor and name, each with its circuits."""
-    del allowed
-    language = language_of(request, context)
+    reader = reader_of(request, context, allowed.spans)
     chosen = rooms.RoomFilter(
         campus=wanted.campus,
         building=wanted.building,
@@ -56,27 +55,17 @@ def list_rooms(
             )
     except rooms.UnableToReadCursorError as refusal:
         raise Refusal(Problem.INVALID, str(refusal)) from refusal
-    items = [
-        room_json(room, language, announced=announced.get(room.room_id, ()), zone=context.zone)
-        for room in page.rooms
-    ]
+    items = [room_json(room, reader, announced=announced.get(room.room_id, ())) for room in page.rooms]
     return Json({"items": items, "next_cursor": page.next_cursor})
 
 
 @router.get("/rooms/{room_id}", response_model=RoomJson, summary="One room")
 def get_room(request: Request, room_id: str, allowed: Allowed, context: Context) -> Response:
     """Return a room with its circuits as they are now."""
-    del allowed
     with context.books.read() as connection:
         room = rooms.find_room(connection, room_id=room_id, present=present_of(connection, context))
         announced = outages.of_rooms(connection, room_ids=[room_id], now=context.clock.now())
     if room is None:
         raise not_found()
-    return Json(
-        room_json(
-            room,
-            language_of(request, context),
-            announced=announced.get(room_id, ()),
-            zone=context.zone,
-        )
-    )
+    reader = reader_of(request, context, allowed.spans)
+    return Json(room_json(room, reader, announced=announced.get(room_id, ())))

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from api.access import Access, Allowed, Context
+from api.access import Allowed, Context
 from api.json_response import Json
 from api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from api.queries import Query as QueryModel
 from api.roles import PREFIX
+from dormpower.books.residencies import within
 from dormpower.books.tables import commands, state_changes
 
 router = APIRouter(prefix=PREFIX, tags=["rooms"])
@@ -51,13 +52,13 @@ def timeline(
     """Return what happened to a circuit, newest first; residents see the time of their own residency."""
     changed = (
         sa.select(state_changes)
-        .where(state_changes.c.circuit_id == circuit_id, within(allowed, state_changes.c.changed_at))
+        .where(state_changes.c.circuit_id == circuit_id, within(allowed.spans, state_changes.c.changed_at))
         .order_by(state_changes.c.changed_at.desc(), state_changes.c.state_change_id.desc())
         .limit(wanted.limit)
     )
     sent = (
         sa.select(commands)
-        .where(commands.c.circuit_id == circuit_id, within(allowed, commands.c.recorded_at))
+        .where(commands.c.circuit_id == circuit_id, within(allowed.spans, commands.c.recorded_at))
         .order_by(commands.c.recorded_at.desc())
         .limit(wanted.limit)
     )
@@ -66,18 +67,6 @@ def timeline(
         items += [_command(row) for row in connection.execute(sent).mappings()]
     items.sort(key=lambda item: item["at"], reverse=True)
     return Json({"items": items[: wanted.limit]})
-
-
-def within(access: Access, at: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition that an instant may be seen by who asks."""
-    if access.spans is None:
-        return sa.true()
-    return sa.or_(
-        *(
-            at >= span.from_at if span.to_at is None else sa.and_(at >= span.from_at, at < span.to_at)
-            for span in access.spans
-        )
-    )
 
 
 def _change(row: sa.RowMapping) -> dict[str, Any]:

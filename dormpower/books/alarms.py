@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books import alarm_steps, audit_log, events
 from dormpower.books.ids import new_id
+from dormpower.books.residencies import Span, within
 from dormpower.books.tables import alarms, circuits, rooms
 from dormpower.domain import alarms as domain_alarms
 from dormpower.domain.alarms import AlarmLife
@@ -176,11 +177,18 @@ def listing(
     state: Literal["active", "cleared"] | None = None,
     acknowledged: bool | None = None,
     building: str | None = None,
+    circuit_id: str | None = None,
+    spans: Sequence[Span] | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> tuple[list[Alarm], str | None]:
-    """Return a page of alarms, newest first, and the cursor of the next page (None at the end)."""
-    query = sa.select(alarms).order_by(alarms.c.alarm_id.desc())
+    """Return a page of alarms, newest first, and the cursor of the next page (None at the end).
+
+    `spans` bounds when they were raised (None: ever).
+    """
+    query = sa.select(alarms).where(within(spans, alarms.c.raised_at)).order_by(alarms.c.alarm_id.desc())
+    if circuit_id is not None:
+        query = query.where(alarms.c.circuit_id == circuit_id)
     if kind is not None:
         query = query.where(alarms.c.kind == kind)
     if state is not None:

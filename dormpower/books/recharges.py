@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books.residencies import Span
+from dormpower.books.residencies import Span, within
 from dormpower.books.tables import transactions
 
 KINDS = ("recharge", "grant", "refund", "transfer", "reversal")
@@ -52,12 +52,11 @@ def history(
         .where(
             transactions.c.circuit_id == circuit_id,
             transactions.c.kind.in_(KINDS if kind is None else (kind,)),
+            within(spans, transactions.c.posted_at),
         )
         .order_by(transactions.c.sequence.desc())
         .limit(limit + 1)
     )
-    if spans is not None:
-        query = query.where(sa.or_(sa.false(), *(_within(span) for span in spans)))
     if cursor is not None:
         query = query.where(transactions.c.sequence < _sequence_of(cursor))
     rows = connection.execute(query).all()
@@ -75,11 +74,6 @@ def history(
         )
         for row in rows[:limit]
     ], next_cursor
-
-
-def _within(span: Span) -> sa.ColumnElement[bool]:
-    begun = transactions.c.posted_at >= span.from_at
-    return begun if span.to_at is None else sa.and_(begun, transactions.c.posted_at < span.to_at)
 
 
 def _sequence_of(cursor: str) -> int:

@@ -99,6 +99,19 @@ def any_holds(spans: Iterable[Span] | None, at: datetime) -> bool:
     return spans is None or any(span.holds(at) for span in spans)
 
 
+def within(spans: Iterable[Span] | None, at: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
+    """Return the condition that an instant may be seen; no spans (None) means that all of time may be."""
+    if spans is None:
+        return sa.true()
+    return sa.or_(
+        sa.false(),
+        *(
+            at >= span.from_at if span.to_at is None else sa.and_(at >= span.from_at, at < span.to_at)
+            for span in spans
+        ),
+    )
+
+
 def any_covers(spans: Iterable[Span] | None, start: datetime, end: datetime) -> bool:
     """Whether all of `[start, end)` may be seen; no spans (None) means that all of time may be."""
     return spans is None or any(span.covers(start, end) for span in spans)

@@ -6,6 +6,7 @@ the share of the prohibited-load trips in a span that were reviewed as false, to
 at all: an unreviewed trip is neither right nor false.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -16,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books import audit_log, events
 from dormpower.books.ids import new_id
+from dormpower.books.residencies import Span, within
 from dormpower.books.tables import alarms, circuits, disputes, holds, reviews, rooms
 from dormpower.domain.holds import Reason
 
@@ -214,11 +216,12 @@ def listing(
     *,
     circuit_id: str | None = None,
     open_only: bool = False,
+    spans: Sequence[Span] | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> tuple[list[Dispute], str | None]:
-    """Return a page of disputes, newest first, and the cursor of the next page."""
-    query = sa.select(disputes).order_by(disputes.c.dispute_id.desc())
+    """Return a page of disputes asked within `spans` (None: ever), newest first, and the next page's cursor."""
+    query = sa.select(disputes).where(within(spans, disputes.c.asked_at)).order_by(disputes.c.dispute_id.desc())
     if circuit_id is not None:
         query = query.where(disputes.c.circuit_id == circuit_id)
     if open_only:

@@ -16,6 +16,7 @@ import yaml
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 DEFAULT_LANGUAGE: Language = "zh"
+_AND: Mapping[Language, str] = {"zh": "、", "en": ", "}
 _FILES = ("catalogue.yaml", "pages.yaml")
 MAX_HEADER_CHARACTERS = 500
 
@@ -41,11 +42,15 @@ def parameters(sentence: str) -> frozenset[str]:
 def text(code: str, params: Mapping[str, object], language: Language, *, zone: ZoneInfo | None = None) -> str:
     """Return a sentence, filled in. Instants (names ending in `_at`, RFC 3339) are written in `zone`.
 
+    A list is filled in as the sentences `NAME.MEMBER` of its members; what is None is not known: a "?".
+
     Raises UnknownMessageError for a code that is not in the catalogue, or a parameter that is missing.
     """
     try:
         sentence = sentences()[code][language]
-        return sentence.format_map({name: _written(name, params[name], zone) for name in parameters(sentence)})
+        return sentence.format_map(
+            {name: _written(name, params[name], language, zone) for name in parameters(sentence)}
+        )
     except KeyError as fault:
         raise UnknownMessageError(f"message {code!r} ({language}): {fault} is missing") from fault
 
@@ -73,7 +78,11 @@ def _quality(parameter: str) -> float:
         return 0.0
 
 
-def _written(name: str, value: object, zone: ZoneInfo | None) -> str:
+def _written(name: str, value: object, language: Language, zone: ZoneInfo | None) -> str:
+    if value is None:
+        return "?"
+    if isinstance(value, list | tuple):
+        return _AND[language].join(sentences()[f"{name}.{member}"][language] for member in value) or "–"
     if name.endswith("_at") and isinstance(value, str) and zone is not None:
         return datetime.fromisoformat(value).astimezone(zone).strftime("%Y-%m-%d %H:%M")
     return str(value)

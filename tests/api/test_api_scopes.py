@@ -141,8 +141,9 @@ def hold_on(campus, circuit_id):
 
 
 def test_a_resident_asks_whether_a_cut_was_right_and_gets_an_answer_on_record(campus):
-    hold_id = hold_on(campus, f"{OWN}-lighting")
-    body = {"subject_kind": "hold", "subject_id": hold_id, "question": "It was a laptop."}
+    hold_on(campus, f"{OWN}-lighting")
+    (hold,) = campus.ask("student", "GET", f"/rooms/{OWN}").json()["circuits"][0]["holds"]
+    body = {"subject_kind": "hold", "subject_id": hold["hold_id"], "question": "It was a laptop."}
     path = f"/circuits/{OWN}-lighting/disputes"
     asked = campus.ask("student", "POST", path, json=body)
     assert asked.status_code == 201

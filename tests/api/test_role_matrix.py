@@ -26,6 +26,7 @@ ALLOWED = {
     "POST /circuits/{circuit_id}/lockouts": {"maintenance"},
     "DELETE /lockouts/{lockout_id}": {"maintenance", "admin"},
     "POST /circuits/{circuit_id}/reset": {"maintenance"},
+    "GET /circuits/{circuit_id}/alarms": {"student", *STAFF},
     "GET /alarms": {"maintenance", "admin"},
     "POST /alarms/{alarm_id}/acknowledge": {"maintenance"},
     "GET /quarantines": {"maintenance", "admin"},

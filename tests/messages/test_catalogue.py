@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import Level
+from dormpower.domain.evidence import shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain
 from dormpower.domain.reconcile import Control
+from dormpower.domain.samples import Flag
 from dormpower.messages.catalogue import (
     LANGUAGES,
     UnknownMessageError,
@@ -40,6 +42,7 @@ def test_every_code_has_both_languages_with_the_same_parameters(code: str) -> No
         *(f"control.{control}" for control in Control),
         *(f"alarm.{kind}" for kind in AlarmKind),
         *(f"warning.{level}" for level in Level if level is not Level.OK),
+        *(f"flags.{flag}" for flag in Flag),
     ],
 )
 def test_everything_that_people_see_has_an_entry(code: str) -> None:
@@ -65,6 +68,24 @@ def test_every_hold_is_explained_in_both_languages(reason: Reason, timed: bool, 
     explanation = explain(hold)
     assert set(explanation.params) == parameters(sentences()[explanation.code]["en"])
     assert text(explanation.code, explanation.params, language)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+@pytest.mark.parametrize("evidence", [{}, {"why": "swap"}, {"causes": ["outage:o1"]}])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_all_evidence_that_is_shown_has_its_sentence(reason: Reason, evidence: dict, language: str) -> None:
+    shown = shown_evidence(reason, evidence)
+    if shown is not None:
+        assert parameters(sentences()[shown.code]["en"]) <= set(shown.params)
+        assert text(shown.code, shown.params, language)
+
+
+def test_a_list_is_filled_in_with_the_sentences_of_its_members_and_nothing_known_as_such() -> None:
+    params = {"flags": ["cover_open", "relay_fault"], "power_w": None}
+    assert "cover open, relay feedback fault; power at that moment ? W" in text(
+        "evidence.module_trip", params, "en"
+    )
+    assert "表盖打开、开关反馈故障" in text("evidence.module_trip", params, "zh")
 
 
 def test_no_sentence_calls_a_switched_off_circuit_safe() -> None:
