@@ -42,10 +42,15 @@ def curfew_of(
         ),
         mode=Enforcement(curfew.mode),
         night_limits=tuple(
-            NightLimit(name=f"night_mode[{index}]", hours=_hours(row), scope=_scope(row), limit_w=row.limit_w)
+            NightLimit(
+                name=f"night_mode[{index}]",
+                hours=_hours(row),
+                scope=_scope(row),
+                limit_w=row.limit_w,
+                mode=Enforcement(row.mode or night.mode),
+            )
             for index, row in enumerate(night.rules)
         ),
-        night_mode=Enforcement(night.mode),
     )
 
 

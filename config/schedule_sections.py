@@ -51,9 +51,10 @@ class CurfewSection(Section):
 
 
 class NightRow(HoursOfDays):
-    """At most this power in these hours."""
+    """At most this power in these hours; without a mode of its own by the section's."""
 
     limit_w: Watts
+    mode: ModeValue | None = None
 
 
 class NightModeSection(Section):

@@ -1,14 +1,12 @@
 """From the site's scoped policies to the values of each circuit."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from config.settings import Settings
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
-from dormpower.domain.scopes import Scoped, Where
-from dormpower.domain.site import Circuit, Room, Site
+from dormpower.domain.scopes import Scoped, places
 from gateway.policies import described, plain
 from gateway.protection_rules import Placed
 
@@ -19,7 +17,7 @@ def placed_overload(settings: Settings) -> Placed[OverloadPolicy]:
     """Return each circuit's overload values; without a limit given it is the rated current's at 220 V."""
     scoped = settings.policies.overload
     by_circuit = {}
-    for room, circuit, where in _places(settings.site):
+    for room, circuit, where in places(settings.site):
         policy = scoped.at(where)
         if policy.limit_w is None:
             policy = replace(policy, limit_w=room.rated_current_a * NOMINAL_VOLTAGE_V)
@@ -32,24 +30,9 @@ def placed_prohibited(settings: Settings, *, max_gap_s: float) -> Placed[Prohibi
     scoped = settings.policies.prohibited
     by_circuit = {
         circuit.circuit_id: replace(scoped.at(where), max_gap_s=max_gap_s)
-        for _, circuit, where in _places(settings.site)
+        for _, circuit, where in places(settings.site)
     }
     return Placed(by_circuit=by_circuit, configured=_configured(scoped))
-
-
-def _places(site: Site) -> Iterator[tuple[Room, Circuit, Where]]:
-    for room in site.rooms:
-        for circuit in room.circuits:
-            yield (
-                room,
-                circuit,
-                Where(
-                    campus=room.campus,
-                    building=room.building,
-                    room_id=room.room_id,
-                    kind=circuit.kind.value,
-                ),
-            )
 
 
 def _configured(scoped: Scoped[Any]) -> dict[str, Any]:

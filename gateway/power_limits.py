@@ -4,7 +4,8 @@ Theory of operation. One task goes through the circuits at a slow pace: reads th
 the start, again after a while, and after a limit in force has changed), writes only where it is another than
 wanted, reads back, and puts the write on record with what was there before. A register that wears out with
 writing is written a few times a day at most: at the boundaries of the night's limit. A limit that the module
-does not keep after its tries is an alarm.
+does not keep after its tries is an alarm. What is wanted is the lower of the overload policy's limit and the
+site's night limit, of those that are enforced.
 
 Only an enforced policy writes: in shadow nothing may change what a module does by itself. Where we have set a
 limit and the policy no longer wants one, it is taken back (0 is none).
@@ -23,8 +24,9 @@ from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
 from dormpower.domain.holds import Enforcement
-from dormpower.domain.protection import OverloadPolicy, limit_in_force_w
+from dormpower.domain.protection import OverloadPolicy
 from gateway.control_memory import ControlledCircuit
+from gateway.night_limits import NightLimits, lowest_in_force
 from gateway.ports import FieldError, RefusedError
 
 log = structlog.get_logger()
@@ -84,6 +86,7 @@ class PowerLimits:
         modules: Mapping[str, LimitRegister],
         circuits: Mapping[str, ControlledCircuit],
         overload: Mapping[str, OverloadPolicy],
+        night: NightLimits | None = None,
         reachable: Callable[[ControlledCircuit], bool] = lambda _: True,
     ) -> None:
         self._books = books
@@ -91,6 +94,7 @@ class PowerLimits:
         self._run = run
         self._modules = modules
         self._overload = overload
+        self._night = night
         self._reachable = reachable
         self._circuits = [
             circuit
@@ -158,10 +162,12 @@ class PowerLimits:
 
     def _wanted_w(self, circuit: ControlledCircuit, known: _Known) -> int | None:
         policy = self._overload.get(circuit.circuit_id)
-        if policy is not None and policy.mode is Enforcement.ENFORCE and policy.module_limit:
-            limit_w = limit_in_force_w(policy, now=self._clock.now())
-            if limit_w is not None:
-                return self._modules[circuit.module_id].limit_for(limit_w)
+        if policy is not None and policy.module_limit:
+            limit = lowest_in_force(
+                policy, self._night, circuit.circuit_id, Enforcement.ENFORCE, at=self._clock.now()
+            )
+            if limit is not None:
+                return self._modules[circuit.module_id].limit_for(limit.limit_w)
         return 0 if known.ours else None
 
     def _record(

@@ -9,9 +9,12 @@ from dormpower.domain import loadsteps, prohibited, protection
 from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.loadsteps import NOTHING_SEEN, StepWatch
 from dormpower.domain.prohibited import ProhibitedFacts, ProhibitedPolicy
-from dormpower.domain.protection import OverCount, OverloadFacts, OverloadPolicy
+from dormpower.domain.protection import OverCounts, OverloadFacts, OverloadPolicy
 from dormpower.domain.samples import ChannelSample
+from gateway.night_limits import NightLimits, lowest_in_force
 from gateway.policies import CircuitFacts, Decision, mode_in_force
+
+NO_COUNTS = OverCounts()
 
 PolicyT = TypeVar("PolicyT")
 
@@ -28,73 +31,115 @@ class Placed(Generic[PolicyT]):
 class OverloadRule:
     """Overload as a policy of the gateway. It is protection: the breaker never counts it (invariant 24).
 
-    `max_gap_s`: what lies between two samples further apart than this is unknown.
+    `night` are the site's night limits, each by its own mode: delays and counts are the overload policy's, so a
+    night limit may trip where the overload limit only watches. `max_gap_s`: what lies between two samples
+    further apart than this is unknown.
     """
 
     placed: Placed[OverloadPolicy]
     max_gap_s: float
+    night: NightLimits | None = None
     rule: str = protection.RULE
     reason: Reason = Reason.OVERLOAD
     counts_when_changed: bool = False
 
     def described(self) -> Mapping[str, Any]:
         """Return what the site configured."""
-        return self.placed.configured
+        night = {} if self.night is None else {"night_mode": self.night.described()}
+        return {**self.placed.configured, **night}
 
     def mode_of(self, circuit_id: str) -> Enforcement:
-        """Return the mode in force for a circuit."""
-        policy = self.placed.by_circuit.get(circuit_id)
-        return Enforcement.OFF if policy is None else policy.mode
+        """Return the strictest mode of the limits that a circuit has."""
+        modes = self._modes(circuit_id)
+        return next(
+            (mode for mode in (Enforcement.ENFORCE, Enforcement.SHADOW) if mode in modes), Enforcement.OFF
+        )
 
     def quiet(self, available_wh: int) -> bool:  # noqa: ARG002
         """A balance says nothing here."""
         return True
 
-    def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> OverCount | None:
-        """Count samples above the limit of this hour."""
+    def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> OverCounts | None:
+        """Count samples above the limits of this hour: above what is enforced, and above what only watches."""
         policy = self.placed.by_circuit.get(circuit_id)
-        if policy is None or policy.mode is Enforcement.OFF:
+        if policy is None or (before is None and not self._could_exceed(circuit_id, policy, sample)):
             return None
-        if before is None and (sample.power_w is None or sample.power_w <= 0):
-            return None
-        return protection.watch(
-            before if isinstance(before, OverCount) else None,
-            power_w=sample.power_w,
-            at=at,
-            limit_w=protection.limit_in_force_w(policy, now=at),
-            max_gap_s=self.max_gap_s,
+        counts = before if isinstance(before, OverCounts) else NO_COUNTS
+        enforced, shadow = (
+            protection.watch(
+                count,
+                power_w=sample.power_w,
+                at=at,
+                limit=lowest_in_force(policy, self.night, circuit_id, mode, at=at),
+                max_gap_s=self.max_gap_s,
+            )
+            for mode, count in ((Enforcement.ENFORCE, counts.enforced), (Enforcement.SHADOW, counts.shadow))
         )
+        return None if enforced is shadow is None else OverCounts(enforced=enforced, shadow=shadow)
 
     def wants_look(self, watched: object) -> bool:
         """A circuit above its limit is looked at."""
         return watched is not None
 
     def freeze(self, watched: object) -> Mapping[str, Any] | None:
-        """Keep the count until a trip stands for it; its first samples are enough."""
-        if not isinstance(watched, OverCount) or watched.count > protection.KEPT_SAMPLES:
+        """Keep the counts until a trip stands for them; their first samples are enough."""
+        if not isinstance(watched, OverCounts):
             return None
-        return protection.to_json(watched)
+        kept = {
+            name: protection.to_json(count)
+            for name, count in (("enforced", watched.enforced), ("shadow", watched.shadow))
+            if count is not None and count.count <= protection.KEPT_SAMPLES
+        }
+        return kept or None
 
-    def thaw(self, memory: Mapping[str, Any]) -> OverCount:
-        """Take the count back."""
-        return protection.from_json(memory)
+    def thaw(self, memory: Mapping[str, Any]) -> OverCounts:
+        """Take the counts back."""
+        return OverCounts(
+            **{name: protection.from_json(memory[name]) for name in ("enforced", "shadow") if name in memory}
+        )
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
-        """Return the next step, at most one."""
+        """Return the next steps: of the hold that is enforced, and of the one that is only recorded."""
         policy = self.placed.by_circuit.get(facts.circuit_id)
         if policy is None:
             return ()
-        decision = protection.decide(
-            OverloadFacts(
-                over=facts.watched if isinstance(facts.watched, OverCount) else None,
-                holds=facts.holds,
-                restores=facts.restores,
-                fresh=facts.sample_is_new,
-            ),
-            _in_mode(policy, facts),
-            now=now,
+        counts = facts.watched if isinstance(facts.watched, OverCounts) else NO_COUNTS
+        modes = self._modes(facts.circuit_id)
+        shadow = counts.shadow
+        if facts.shadow_only and modes:  # restored books: what would be enforced is recorded
+            shadow, modes = counts.enforced or shadow, frozenset({Enforcement.SHADOW})
+        decisions = []
+        for mode, over in ((Enforcement.ENFORCE, counts.enforced), (Enforcement.SHADOW, shadow)):
+            standing = tuple(hold for hold in facts.holds if hold.shadow is (mode is Enforcement.SHADOW))
+            kept = mode in modes  # else what stands in this mode ends, and nothing is placed
+            decision = protection.decide(
+                OverloadFacts(
+                    over=over if kept else None,
+                    holds=standing,
+                    restores=facts.restores,
+                    fresh=facts.sample_is_new,
+                ),
+                _as(policy, mode if kept else next(iter(modes), Enforcement.OFF)),
+                now=now,
+            )
+            if decision is not None:
+                decisions.append(decision)
+        return decisions
+
+    def _modes(self, circuit_id: str) -> frozenset[Enforcement]:
+        policy = self.placed.by_circuit.get(circuit_id)
+        modes = frozenset() if self.night is None else self.night.modes_of(circuit_id)
+        return (modes if policy is None else modes | {policy.mode}) - {Enforcement.OFF}
+
+    def _could_exceed(self, circuit_id: str, policy: OverloadPolicy, sample: ChannelSample) -> bool:
+        """Whether a sample is above any limit of any hour: the cheap test for the common case."""
+        power_w = sample.power_w
+        if power_w is None or power_w <= 0:
+            return False
+        own = policy.mode is not Enforcement.OFF and any(
+            limit_w is not None and power_w > limit_w for limit_w in (policy.limit_w, policy.night_limit_w)
         )
-        return () if decision is None else (decision,)
+        return own or (self.night is not None and self.night.could_exceed(circuit_id, power_w))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +198,11 @@ class ProhibitedRule:
                 fresh=facts.sample_is_new,
                 alarmed=prohibited.ALARM in facts.alarms,
             ),
-            _in_mode(policy, facts),
+            _as(policy, mode_in_force(policy.mode, facts)),
             now=now,
         )
         return () if decision is None else (decision,)
 
 
-def _in_mode(policy: Any, facts: CircuitFacts) -> Any:
-    mode = mode_in_force(policy.mode, facts)
+def _as(policy: Any, mode: Enforcement) -> Any:
     return policy if mode is policy.mode else replace(policy, mode=mode)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
+from gateway.night_limits import NightLimits
 from gateway.policies import ArrearsRule, Policy
 from gateway.protection_rules import OverloadRule, Placed, ProhibitedRule
 from gateway.schedule_rule import ScheduleRule
@@ -17,12 +18,13 @@ def build_policies(
     arrears_policy: ArrearsPolicy,
     overload: Placed[OverloadPolicy] | None = None,
     prohibited: Placed[ProhibitedPolicy] | None = None,
+    night: NightLimits | None = None,
     schedule: ScheduleRule | None = None,
     max_gap_s: float = DEFAULT_MAX_GAP_S,
 ) -> Sequence[Policy]:
     """Return the policies in the order in which they are asked; what is not given is not in force."""
     return (
-        OverloadRule(overload or Placed(by_circuit={}, configured={}), max_gap_s),
+        OverloadRule(overload or Placed(by_circuit={}, configured={}), max_gap_s, night),
         ProhibitedRule(prohibited or Placed(by_circuit={}, configured={})),
         ArrearsRule(arrears_policy),
         *(() if schedule is None else (schedule,)),

@@ -1,44 +1,25 @@
 """Schedules as a policy of the gateway: curfews of the site file, planned outages of the books."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from dormpower.books import outages as books_outages
 from dormpower.domain import curfew
-from dormpower.domain.calendars import Hours, TimeSpan, merge
-from dormpower.domain.curfew import CurfewPolicy, CurfewRule, NightLimit, Outage, ScheduleFacts
+from dormpower.domain.calendars import DayKinds, Hours, TimeSpan, merge
+from dormpower.domain.curfew import CurfewPolicy, CurfewRule, NightLimit, Outage, ScheduleFacts, SpanMemo
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
 from dormpower.domain.scopes import Where
-from dormpower.domain.site import Site
 from gateway.policies import CircuitFacts, Decision, WatchesNothing
-
-_MAX_CACHED = 1024
-
-
-def where_of(site: Site) -> dict[str, Where]:
-    """Return where each circuit is."""
-    return {
-        circuit.circuit_id: Where(
-            campus=room.campus,
-            building=room.building,
-            floor=room.floor,
-            room_id=room.room_id,
-            kind=circuit.kind.value,
-        )
-        for room in site.rooms
-        for circuit in room.circuits
-    }
 
 
 class ScheduleRule(WatchesNothing):
     """Curfews and planned outages: one hold for both, so that people are told one end.
 
-    `where_of` says where each circuit is. Spans are worked out once a day for each set of rules that circuits
-    share, since thousands of circuits come to a boundary together.
+    `where_of` says where each circuit is.
     """
 
     __slots__ = ("_outages", "_policy", "_rules_of", "_spans", "_where_of")
@@ -52,18 +33,14 @@ class ScheduleRule(WatchesNothing):
         self._where_of = where_of
         self._outages: tuple[Outage, ...] = ()
         self._rules_of: dict[str, tuple[tuple[str, Hours], ...]] = {}
-        self._spans: dict[tuple[tuple[tuple[str, Hours], ...], date], tuple[TimeSpan, ...]] = {}
+        self._spans = SpanMemo(policy)
 
     def described(self) -> Mapping[str, Any]:
-        """Return rules, modes and the own days; a library that learns a new year changes no rule."""
-        days = self._policy.days
+        """Return rules, modes and the own days."""
         return {
             "mode": self._policy.mode.value,
-            "rules": [_described(rule) for rule in self._policy.curfews],
-            "night_mode": self._policy.night_mode.value,
-            "night_rules": [_described(rule) for rule in self._policy.night_limits],
-            "exams": [[exam.from_on.isoformat(), exam.to_on.isoformat()] for exam in days.exams],
-            "exceptions": {on.isoformat(): kind.value for on, kind in sorted(days.exceptions.items())},
+            "rules": [described_rule(rule) for rule in self._policy.curfews],
+            **described_days(self._policy.days),
         }
 
     def mode_of(self, circuit_id: str) -> Enforcement:  # noqa: ARG002 - the protocol's
@@ -121,24 +98,23 @@ class ScheduleRule(WatchesNothing):
         rules = self._rules_of.get(circuit_id)
         if rules is None:
             rules = self._rules_of[circuit_id] = curfew.rules_at(self._policy, where)
-        if not rules:
-            return ()
-        key = (rules, now.astimezone(self._policy.zone).date())
-        spans = self._spans.get(key)
-        if spans is None:
-            if len(self._spans) >= _MAX_CACHED:
-                self._spans.clear()
-            spans = curfew.spans_of(rules, days=self._policy.days, zone=self._policy.zone, now=now)
-            self._spans[key] = spans
-        return spans
+        return self._spans.spans(rules, now=now)
 
 
-def _described(rule: CurfewRule | NightLimit) -> dict[str, Any]:
+def described_days(days: DayKinds) -> Mapping[str, Any]:
+    """Return the site's own days as JSON values; a library that learns a new year changes no rule."""
+    return {
+        "exams": [[exam.from_on.isoformat(), exam.to_on.isoformat()] for exam in days.exams],
+        "exceptions": {on.isoformat(): kind.value for on, kind in sorted(days.exceptions.items())},
+    }
+
+
+def described_rule(rule: CurfewRule | NightLimit) -> dict[str, Any]:
+    """Return a rule's hours, days and place as JSON values."""
     hours, scope = rule.hours, rule.scope
-    found: dict[str, Any] = {
+    return {
         "hours": [hours.from_minute, hours.to_minute],
         "days": [f"{'before_' if test.before else ''}{test.label.value}" for test in hours.days],
         "not_days": [f"{'before_' if test.before else ''}{test.label.value}" for test in hours.not_days],
         "scope": [scope.campus, scope.building, scope.floor, scope.room_id, scope.kind],
     }
-    return found | ({"limit_w": rule.limit_w} if isinstance(rule, NightLimit) else {})

@@ -38,6 +38,7 @@ from dormpower.books.sites import UnableToSyncSiteError, sync_site
 from dormpower.clock import Clock, UnableToReadClockError, load_clock
 from dormpower.domain.days import CampusDays
 from dormpower.domain.samples import ModuleSample, Observation
+from dormpower.domain.scopes import where_of
 from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
@@ -69,12 +70,13 @@ from gateway.exclusive import (
 from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
+from gateway.night_limits import NightLimits
 from gateway.placed_policies import placed_overload, placed_prohibited
 from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.power_limits import PowerLimits
 from gateway.rules import build_policies
-from gateway.schedule_rule import ScheduleRule, where_of
+from gateway.schedule_rule import ScheduleRule
 
 log = structlog.get_logger()
 
@@ -115,6 +117,8 @@ class Gateway:
         self._wake = WakeListener(settings.folder)
         switch_of: dict[str, Switch] = {}
         modbus = {module.module_id: module for line in self._lines for module in line.modules}
+        overload, where = placed_overload(settings), where_of(settings.site)
+        night = NightLimits(settings.policies.curfew, where)
         switch_of.update(dict.fromkeys(modbus, ModbusSwitch(modbus)))
         control = Control(
             books=self.books,
@@ -123,9 +127,10 @@ class Gateway:
             circuits=controlled_circuits(settings.site, profiles),
             policies=build_policies(
                 arrears_policy=arrears_policy(settings, shadow=self.in_shadow),
-                overload=placed_overload(settings),
+                overload=overload,
+                night=night,
                 prohibited=placed_prohibited(settings, max_gap_s=stale_after_s),
-                schedule=ScheduleRule(settings.policies.curfew, where_of(settings.site)),
+                schedule=ScheduleRule(settings.policies.curfew, where),
                 max_gap_s=stale_after_s,
             ),
             spread=settings.policies.closings,
@@ -140,7 +145,8 @@ class Gateway:
             run=control.run_on_writer,
             modules={} if self.in_shadow else modbus,  # restored books that nobody has confirmed write nothing
             circuits=controlled_circuits(settings.site, profiles),
-            overload=placed_overload(settings).by_circuit,
+            overload=overload.by_circuit,
+            night=night,
             reachable=lambda circuit: control.reachable(control.memory(circuit.circuit_id)),
         )
         feeders = FeederControl(

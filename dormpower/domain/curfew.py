@@ -7,7 +7,7 @@ into a curfew, the circuit stays off until the later end and people are told tha
 shadow while outages are in force; then the two holds stand apart.
 
 A curfew spares rooms on the keep-supply list; a planned outage is work on the installation and spares nobody.
-A *night limit* moves no relay: `limit_at` hands the overload rule a number.
+A *night limit* moves no relay by itself: `lowest_limit` hands the overload rule a number.
 
 What is wanted is a function of the instant alone. A gateway that starts at a boundary, or an hour after one,
 therefore decides the same as one that ran all the time.
@@ -15,7 +15,7 @@ therefore decides the same as one that ran all the time.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 
 from dormpower.domain.calendars import WEEKDAYS_ONLY, DayKinds, Hours, TimeSpan, merge, next_change_at, span_at
 from dormpower.domain.days import ONE_DAY
@@ -28,6 +28,8 @@ RULE = "rule:curfew"
 # How many days ahead spans are joined. A curfew without an end in sight is looked at again by then.
 HORIZON_DAYS = 8
 _FURTHEST_DAYS = HORIZON_DAYS - 2
+
+_MAX_REMEMBERED = 1024
 
 OUTAGE_CAUSE = "outage:"
 EVERYWHERE = Scope()
@@ -50,18 +52,18 @@ class NightLimit:
     hours: Hours
     limit_w: int
     scope: Scope = EVERYWHERE
+    mode: Enforcement = Enforcement.SHADOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurfewPolicy:
-    """The site's curfews and night limits, each with its mode, and the calendar that they go by."""
+    """The site's curfews and night limits, and the calendar that they go by."""
 
     zone: tzinfo
     days: DayKinds = WEEKDAYS_ONLY
     curfews: tuple[CurfewRule, ...] = ()
     mode: Enforcement = Enforcement.SHADOW
     night_limits: tuple[NightLimit, ...] = ()
-    night_mode: Enforcement = Enforcement.SHADOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,29 @@ def spans_of(
     return merge(found)
 
 
+class SpanMemo:
+    """Spans of named hours, worked out once a campus day for each set of hours: circuits share them."""
+
+    __slots__ = ("_days", "_found", "_zone")
+
+    def __init__(self, policy: CurfewPolicy) -> None:
+        self._days = policy.days
+        self._zone = policy.zone
+        self._found: dict[tuple[tuple[tuple[str, Hours], ...], date], tuple[TimeSpan, ...]] = {}
+
+    def spans(self, hours: tuple[tuple[str, Hours], ...], *, now: datetime) -> tuple[TimeSpan, ...]:
+        """Return what `spans_of` does."""
+        if not hours:
+            return ()
+        key = (hours, now.astimezone(self._zone).date())
+        spans = self._found.get(key)
+        if spans is None:
+            if len(self._found) >= _MAX_REMEMBERED:
+                self._found.clear()
+            spans = self._found[key] = spans_of(hours, days=self._days, zone=self._zone, now=now)
+        return spans
+
+
 def rules_at(policy: CurfewPolicy, where: Where) -> tuple[tuple[str, Hours], ...]:
     """Return the named hours of the curfews that cover a circuit."""
     return tuple((rule.name, rule.hours) for rule in policy.curfews if rule.scope.covers(where))
@@ -128,15 +153,22 @@ def curfew_spans(policy: CurfewPolicy, where: Where, *, now: datetime) -> tuple[
     return spans_of(rules_at(policy, where), days=policy.days, zone=policy.zone, now=now)
 
 
-def limit_at(policy: CurfewPolicy, where: Where, *, now: datetime) -> CurrentLimit | None:
-    """Return the lowest night limit in force for a circuit, whatever the mode; None where there is none."""
+def limits_at(policy: CurfewPolicy, where: Where) -> tuple[NightLimit, ...]:
+    """Return the night limits that cover a circuit and are not off."""
+    return tuple(
+        limit
+        for limit in policy.night_limits
+        if limit.mode is not Enforcement.OFF and limit.scope.covers(where)
+    )
+
+
+def lowest_limit(limits: Iterable[NightLimit], spans: SpanMemo, *, now: datetime) -> CurrentLimit | None:
+    """Return the lowest of these limits that is in force now; None where none is."""
     found = []
-    for limit in policy.night_limits:
-        if limit.scope.covers(where):
-            spans = spans_of([(limit.name, limit.hours)], days=policy.days, zone=policy.zone, now=now)
-            span = span_at(spans, now)
-            if span is not None:
-                found.append(CurrentLimit(limit_w=limit.limit_w, until_at=span.to_at, name=limit.name))
+    for limit in limits:
+        span = span_at(spans.spans(((limit.name, limit.hours),), now=now), now)
+        if span is not None:
+            found.append(CurrentLimit(limit_w=limit.limit_w, until_at=span.to_at, name=limit.name))
     return min(found, key=lambda one: (one.limit_w, one.until_at), default=None)
 
 

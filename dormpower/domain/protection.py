@@ -6,7 +6,9 @@ single one is never enough, because a second is the module's business and not th
 as evidence. A sample without power says nothing, neither for nor against. A gap longer than `max_gap_s` begins
 the count anew: nobody knows what flowed meanwhile.
 
-At night (local hours) another limit may be in force. How the trip ends is `domain.restoring`.
+At night (local hours) another limit may be in force, and the site's night mode (`domain.curfew`) may set a
+lower one by its own mode. Samples are therefore counted twice, against the lowest limit that is enforced and
+against the lowest that only watches (`OverCounts`). How the trip ends is `domain.restoring`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,6 +25,8 @@ from dormpower.domain.restoring import Restore, RestorePolicy, planned_release_a
 RULE = "rule:overload"
 LEAST_SAMPLES = 2
 KEPT_SAMPLES = 8
+OWN_LIMIT = "limit_w"
+OWN_NIGHT_LIMIT = "night_limit_w"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +59,17 @@ class OverloadPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverCount:
-    """Samples above the limit, without a gap: how many since when, and the newest of them."""
+    """Samples above the limit, without a gap: how many since when, and the newest of them.
+
+    `limit_w` is what the newest was held against, `limit_of` what had set it.
+    """
 
     since_at: datetime
     last_at: datetime
     count: int
     samples: tuple[tuple[datetime, float], ...]
+    limit_w: int
+    limit_of: str = OWN_LIMIT
 
     @property
     def lasted_s(self) -> float:
@@ -71,6 +80,22 @@ class OverCount:
     def sampling_period_s(self) -> float | None:
         """The mean distance of the samples; None for a single one."""
         return self.lasted_s / (self.count - 1) if self.count > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverCounts:
+    """The counts against what is enforced and against what only watches."""
+
+    enforced: OverCount | None = None
+    shadow: OverCount | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitInForce:
+    """A limit in W of some instant, and what has set it: a key of the policy or a rule's name."""
+
+    limit_w: int
+    limit_of: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +120,20 @@ def is_night(policy: OverloadPolicy, *, now: datetime) -> bool:
     return any(window.holds_at(minute) for window in policy.windows)
 
 
-def limit_in_force_w(policy: OverloadPolicy, *, now: datetime) -> int | None:
-    """Return the limit of this hour, None where there is none."""
-    return policy.night_limit_w if is_night(policy, now=now) else policy.limit_w
+def limit_in_force(policy: OverloadPolicy, *, now: datetime) -> LimitInForce | None:
+    """Return the policy's own limit of this hour, None where there is none."""
+    if is_night(policy, now=now) and policy.night_limit_w is not None:
+        return LimitInForce(limit_w=policy.night_limit_w, limit_of=OWN_NIGHT_LIMIT)
+    return None if policy.limit_w is None else LimitInForce(limit_w=policy.limit_w, limit_of=OWN_LIMIT)
 
 
 def watch(
-    before: OverCount | None, *, power_w: float | None, at: datetime, limit_w: int | None, max_gap_s: float
+    before: OverCount | None,
+    *,
+    power_w: float | None,
+    at: datetime,
+    limit: LimitInForce | None,
+    max_gap_s: float,
 ) -> OverCount | None:
     """Return the count after one more sample; None where nothing is above the limit.
 
@@ -109,16 +141,18 @@ def watch(
     """
     if before is not None and (power_w is None or at <= before.last_at):
         return before
-    if power_w is None or limit_w is None or power_w <= limit_w:
+    if power_w is None or limit is None or power_w <= limit.limit_w:
         return None
-    sample = (at, power_w)
-    if before is None or (at - before.last_at).total_seconds() > max_gap_s:
-        return OverCount(since_at=at, last_at=at, count=1, samples=(sample,))
+    if before is not None and (at - before.last_at).total_seconds() > max_gap_s:
+        before = None
+    samples = () if before is None else before.samples
     return OverCount(
-        since_at=before.since_at,
+        since_at=at if before is None else before.since_at,
         last_at=at,
-        count=before.count + 1,
-        samples=(*before.samples, sample)[-KEPT_SAMPLES:],
+        count=1 if before is None else before.count + 1,
+        samples=(*samples, (at, power_w))[-KEPT_SAMPLES:],
+        limit_w=limit.limit_w,
+        limit_of=limit.limit_of,
     )
 
 
@@ -146,15 +180,16 @@ def decide(facts: OverloadFacts, policy: OverloadPolicy, *, now: datetime) -> De
         expected_release_at=planned_release_at(
             policy.restoring, facts.restores, reason=Reason.OVERLOAD, shadow=shadow, now=now
         ),
-        evidence=evidence_of(facts.over, policy, now=now),
+        evidence=evidence_of(facts.over),
     )
 
 
-def evidence_of(over: OverCount, policy: OverloadPolicy, *, now: datetime) -> dict[str, Any]:
+def evidence_of(over: OverCount) -> dict[str, Any]:
     """Return what a trip is based on, as JSON values."""
     return {
-        "limit_w": limit_in_force_w(policy, now=now),
-        "night": is_night(policy, now=now),
+        "limit_w": over.limit_w,
+        "limit_of": over.limit_of,
+        "night": over.limit_of != OWN_LIMIT,
         "samples": [[at.isoformat(), power_w] for at, power_w in over.samples],
         "over_since_at": over.since_at.isoformat(),
         "over_s": over.lasted_s,
@@ -170,6 +205,8 @@ def to_json(over: OverCount) -> dict[str, Any]:
         "last_at": over.last_at.isoformat(),
         "count": over.count,
         "samples": [[at.isoformat(), power_w] for at, power_w in over.samples],
+        "limit_w": over.limit_w,
+        "limit_of": over.limit_of,
     }
 
 
@@ -180,6 +217,8 @@ def from_json(written: Mapping[str, Any]) -> OverCount:
         last_at=datetime.fromisoformat(written["last_at"]),
         count=int(written["count"]),
         samples=tuple((datetime.fromisoformat(at), float(power_w)) for at, power_w in written["samples"]),
+        limit_w=int(written["limit_w"]),
+        limit_of=str(written["limit_of"]),
     )
 
 

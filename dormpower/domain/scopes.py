@@ -4,9 +4,11 @@ An override names where it holds (what it leaves out, holds everywhere) and the 
 cover a circuit are applied in the order in which they are written, so that a later one has the last word.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dormpower.domain.site import Circuit, Room, Site
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -70,3 +72,25 @@ class Scoped(Generic[PolicyT]):
             if override.scope.covers(where):
                 values.update(override.values)
         return replace(self.base, **values) if values else self.base
+
+
+def places(site: Site) -> Iterator[tuple[Room, Circuit, Where]]:
+    """Go through a site's circuits, each with where it is."""
+    for room in site.rooms:
+        for circuit in room.circuits:
+            yield (
+                room,
+                circuit,
+                Where(
+                    campus=room.campus,
+                    building=room.building,
+                    floor=room.floor,
+                    room_id=room.room_id,
+                    kind=circuit.kind.value,
+                ),
+            )
+
+
+def where_of(site: Site) -> dict[str, Where]:
+    """Return where each circuit is."""
+    return {circuit.circuit_id: where for _, circuit, where in places(site)}

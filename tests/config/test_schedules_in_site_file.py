@@ -47,12 +47,16 @@ policies:
     rules:
       - {kind: lighting, from: "23:00", to: "06:00", days: [before_workday], except: [before_exam]}
       - {kind: lighting, from: "00:00", to: "06:00", days: [restday], campus: south, building: "01", floor: 1}
-  night_mode: {mode: enforce, rules: [{from: "22:00", to: "24:00", limit_w: 500}]}
+  night_mode:
+    mode: enforce
+    rules:
+      - {from: "22:00", to: "24:00", limit_w: 500}
+      - {from: "22:00", to: "24:00", limit_w: 300, mode: shadow}
   closings: {at_once: 5, every_s: 30}
 """,
     )
     policy = settings.policies.curfew
-    assert policy.mode is policy.night_mode is Enforcement.ENFORCE
+    assert policy.mode is Enforcement.ENFORCE
     assert policy.curfews == (
         CurfewRule(
             name="curfew[0]",
@@ -70,7 +74,11 @@ policies:
             scope=Scope(kind="lighting", campus="south", building="01", floor="1"),
         ),
     )
-    assert (policy.night_limits[0].limit_w, policy.night_limits[0].hours.to_minute) == (500, 0)
+    assert [(one.limit_w, one.mode) for one in policy.night_limits] == [
+        (500, Enforcement.ENFORCE),
+        (300, Enforcement.SHADOW),
+    ]
+    assert policy.night_limits[0].hours.to_minute == 0
     assert policy.days.exceptions == {
         date(2026, 12, 31): DayException.FREE,
         date(2027, 1, 1): DayException.FREE,

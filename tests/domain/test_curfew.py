@@ -15,9 +15,11 @@ from dormpower.domain.curfew import (
     NightLimit,
     Outage,
     ScheduleFacts,
+    SpanMemo,
     curfew_spans,
     decide,
-    limit_at,
+    limits_at,
+    lowest_limit,
 )
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
@@ -59,6 +61,7 @@ POLICY = CurfewPolicy(
     mode=Enforcement.ENFORCE,
     night_limits=(
         NightLimit(name="night", hours=hours(22, 7), limit_w=600, scope=Scope(kind="lighting")),
+        NightLimit(name="off", hours=hours(20, 8), limit_w=1, mode=Enforcement.OFF),
         NightLimit(name="floor-4", hours=hours(23, 5), limit_w=300, scope=Scope(building="03", floor="4")),
     ),
 )
@@ -236,7 +239,7 @@ def test_a_curfew_without_an_end_in_sight_promises_none():
     ],
 )
 def test_the_lowest_night_limit_in_force_is_the_one_that_counts(at, where, limit_w, until):
-    found = limit_at(POLICY, where, now=at)
+    found = lowest_limit(limits_at(POLICY, where), SpanMemo(POLICY), now=at)
     assert (found.limit_w, found.until_at) == (limit_w, until) if found else limit_w is None
 
 

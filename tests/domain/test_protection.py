@@ -13,13 +13,14 @@ from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import Latch, LetGo, Place, Wait
 from dormpower.domain.protection import (
     RULE,
+    LimitInForce,
     OverCount,
     OverloadFacts,
     OverloadPolicy,
     decide,
     from_json,
     is_night,
-    limit_in_force_w,
+    limit_in_force,
     to_json,
     watch,
 )
@@ -27,6 +28,7 @@ from dormpower.domain.restoring import Restore, RestorePolicy, planned_release_a
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
+LIMIT = LimitInForce(limit_w=800, limit_of="limit_w")
 POLICY = OverloadPolicy(zone=ZONE, limit_w=800, mode=Enforcement.ENFORCE)
 
 
@@ -37,7 +39,9 @@ def at(seconds: float) -> datetime:
 def run(samples: list[tuple[float, float | None]], policy: OverloadPolicy = POLICY) -> OverCount | None:
     over: OverCount | None = None
     for seconds, power_w in samples:
-        over = watch(over, power_w=power_w, at=at(seconds), limit_w=policy.limit_w, max_gap_s=150)
+        over = watch(
+            over, power_w=power_w, at=at(seconds), limit=limit_in_force(policy, now=NOON), max_gap_s=150
+        )
     return over
 
 
@@ -124,10 +128,14 @@ def test_each_mode_places_and_ends_its_own(
 def test_at_night_the_nights_limit_is_in_force() -> None:
     policy = replace(POLICY, night_limit_w=300, night=("23:00-06:00",))
     night = datetime(2026, 3, 2, 16, 0, tzinfo=UTC)  # midnight on the campus
-    assert [limit_in_force_w(policy, now=now) for now in (NOON, night)] == [800, 300]
+    found = [limit_in_force(policy, now=now) for now in (NOON, night)]
+    assert found == [
+        LimitInForce(limit_w=800, limit_of="limit_w"),
+        LimitInForce(limit_w=300, limit_of="night_limit_w"),
+    ]
     assert [is_night(policy, now=now) for now in (NOON, night)] == [False, True]
-    assert limit_in_force_w(POLICY, now=night) == 800
-    assert watch(None, power_w=9e9, at=NOON, limit_w=None, max_gap_s=1) is None
+    assert limit_in_force(POLICY, now=night) == LimitInForce(limit_w=800, limit_of="limit_w")
+    assert watch(None, power_w=9e9, at=NOON, limit=None, max_gap_s=1) is None
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ def test_a_count_survives_a_restart_at_any_step() -> None:
             None if over is None else from_json(to_json(over)),
             power_w=power_w,
             at=at(seconds),
-            limit_w=800,
+            limit=LIMIT,
             max_gap_s=150,
         )
     assert over == run(samples)
@@ -208,7 +216,7 @@ def test_a_circuit_never_closes_by_itself_more_than_n_times_a_campus_day(
         power_w = 900.0 if step == "over" and not standing else 0.0
         if step == "restart" and over is not None:
             over = from_json(to_json(over))
-        over = watch(over, power_w=power_w, at=now, limit_w=800, max_gap_s=5000)
+        over = watch(over, power_w=power_w, at=now, limit=LIMIT, max_gap_s=5000)
         decision = decide(facts(over, holds=standing, restores=tuple(restores)), policy, now=now)
         if isinstance(decision, Place):
             standing = (hold(placed_at=now, expected_release_at=decision.expected_release_at),)

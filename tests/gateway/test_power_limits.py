@@ -13,9 +13,13 @@ from dormpower.books import alarms, policies
 from dormpower.books.database import Books
 from dormpower.books.tables import audit_log, circuits, rooms
 from dormpower.clock import ManualClock
+from dormpower.domain.calendars import Hours
+from dormpower.domain.curfew import CurfewPolicy, NightLimit
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.protection import OverloadPolicy
+from dormpower.domain.scopes import Where
 from gateway.control_memory import ControlledCircuit
+from gateway.night_limits import NightLimits
 from gateway.ports import NoAnswerError, RefusedError
 from gateway.power_limits import PowerLimits
 
@@ -69,7 +73,7 @@ class Site:
             connection.execute(sa.insert(circuits).values(circuit_id="r-0-ac", room_id="r-0", kind="ac"))
         self.limits = self.start(POLICY)
 
-    def start(self, policy: OverloadPolicy) -> PowerLimits:
+    def start(self, policy: OverloadPolicy, night: NightLimits | None = None) -> PowerLimits:
         async def run(function: Callable[[], Any]) -> Any:
             return function()
 
@@ -83,6 +87,7 @@ class Site:
             modules={"m-0": self.register},
             circuits={"r-0-ac": CIRCUIT},
             overload={"r-0-ac": policy},
+            night=night,
         )
         asyncio.run(self.limits.load())
         return self.limits
@@ -120,6 +125,32 @@ def test_a_limit_is_written_once_when_it_is_another_and_again_at_the_nights_boun
     site.clock.advance(3600)
     site.look()
     assert site.register.writes == [2000, 300, 300]
+
+
+@pytest.mark.parametrize(
+    ("overload", "night", "by_day_and_night"),
+    [
+        (Enforcement.ENFORCE, Enforcement.ENFORCE, [2000, 600]),
+        (Enforcement.ENFORCE, Enforcement.SHADOW, [2000]),
+        (Enforcement.SHADOW, Enforcement.ENFORCE, [600]),
+    ],
+)
+def test_the_sites_night_limit_is_written_by_its_own_mode_and_taken_back_in_the_morning(
+    site: Site, overload: Enforcement, night: Enforcement, by_day_and_night: list[int]
+) -> None:
+    limit = NightLimit(
+        name="night_mode[0]", hours=Hours(from_minute=1380, to_minute=360), limit_w=600, mode=night
+    )
+    where = Where(campus="south", building="01", floor="1", room_id="r-0", kind="ac")
+    limits = NightLimits(CurfewPolicy(zone=ZONE, night_limits=(limit,)), {"r-0-ac": where})
+    site.start(OverloadPolicy(zone=ZONE, limit_w=2000, mode=overload), limits)
+    site.look()
+    site.clock.advance(12 * 3600)  # midnight on the campus
+    site.look()
+    assert site.register.writes == by_day_and_night
+    site.clock.advance(12 * 3600)
+    site.look()
+    assert site.register.limit_w == (2000 if overload is Enforcement.ENFORCE else 0)
 
 
 def test_a_limit_that_is_right_already_is_only_read(site: Site) -> None:
