@@ -12,13 +12,18 @@ time that a cycle leaves over, each module with a delay that doubles up to a bou
 others at most one time-out a cycle, however many are dead. When the line itself comes back, or the first module
 answers after all were silent, every module is tried again in the next cycle.
 
-A line that is down says nothing of its modules: they keep what was last known of them.
+A line that is down says nothing of its modules: they keep what was last known of them. The cycle waits for it
+and goes on where it stopped, so that nobody behind is passed over for ever.
+
+A connection that is lost while a module is asked is that module's failure first: many converters hang up when
+their slave is silent or talks nonsense. Such a module is backed off like a silent one, and stays so when the
+line comes back. Connections lost one after the other without an answer between are the line's own failure.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -26,6 +31,7 @@ import structlog
 from dormpower.clock import Clock
 from dormpower.domain.samples import ModuleSample
 from gateway.ports import (
+    ConnectionLostError,
     FieldError,
     FieldModule,
     LineDownError,
@@ -38,7 +44,8 @@ from gateway.ports import (
 MISSES_BEFORE_OFFLINE = 2
 LONGEST_BACK_OFF_S = 300.0
 SHORTEST_WAIT_S = 0.1
-_OPENINGS_BEFORE_LINE_DOWN = 2
+_FAILURES_BEFORE_LINE_DOWN = 2
+_LOSSES_BEFORE_LINE_DOWN = 5  # so many modules side by side that hang up are still the modules' own trouble
 
 _log = structlog.get_logger()
 
@@ -71,8 +78,9 @@ class _Polled:
     module: FieldModule
     online: bool | None = None
     misses: int = 0
+    costs_line: bool = False
+    """Whether its last failure cost the connection."""
     probe_at_s: float = 0.0
-    detail: str = field(default="")
 
 
 class LinePoller:
@@ -120,28 +128,25 @@ class LinePoller:
             await asyncio.wait([task])
 
     async def run(self) -> None:
-        """Poll until cancelled. Lines start at random instants of a period, so that they spread."""
+        """Poll until cancelled.
+
+        Lines spread over both periods: each starts at a random instant of the short one, with all quantities,
+        and reads them again after a random number of short ones.
+        """
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._fast_poll_s * self._jitter())
-        full_at_s = tick_at_s = loop.time()
+        tick_at_s = loop.time()
+        full_at_s = tick_at_s - self._fast_poll_s * int(self._poll_s / self._fast_poll_s * self._jitter())
         while True:
             rate = Rate.FULL if loop.time() >= full_at_s else Rate.FAST
             started_s = loop.time()
-            try:
-                await self._cycle(rate)
-            except LineDownError as fault:
-                await self._wait_for_line(fault)
-                tick_at_s = loop.time()
-                continue
+            await self._cycle(rate)
             self.counters.cycles += 1
             self.counters.cycle_s = loop.time() - started_s
             if rate is Rate.FULL:
                 full_at_s = max(full_at_s + self._poll_s, loop.time())
             tick_at_s = min(max(tick_at_s + self._fast_poll_s, loop.time()), max(full_at_s, loop.time()))
-            try:
-                await self._use_idle_time(tick_at_s)
-            except LineDownError as fault:
-                await self._wait_for_line(fault)
+            await self._use_idle_time(tick_at_s)
 
     # --- one cycle -----------------------------------------------------------------------------------------
 
@@ -155,6 +160,10 @@ class LinePoller:
         await self._probe_one()
 
     async def _probe_one(self) -> bool:
+        if self._line_failures and any(polled.misses == 0 for polled in self._polled):
+            return (
+                False  # the connection was lost just now: those in contact show first whether the line is well
+            )
         now_s = asyncio.get_running_loop().time()
         due = [polled for polled in self._polled if polled.misses and polled.probe_at_s <= now_s]
         if not due:
@@ -173,24 +182,39 @@ class LinePoller:
         await asyncio.sleep(max(0.0, until_s - loop.time()))  # 0 still lets others run
 
     async def _poll(self, polled: _Polled, rate: Rate) -> None:
-        self.counters.polls += 1
-        try:
-            channels = await polled.module.read(rate)
-        except LineDownError:
-            raise
-        except FieldError as fault:
-            self._missed(polled, fault)
-            return
+        """Ask one module, once the line is there to ask on."""
+        while True:
+            self.counters.polls += 1
+            try:
+                channels = await polled.module.read(rate)
+            except ConnectionLostError as fault:
+                await self._lost_with(polled, fault)
+                return
+            except LineDownError as fault:
+                await self._wait_for_line(fault, tolerated=_FAILURES_BEFORE_LINE_DOWN)
+            except FieldError as fault:
+                self._count(fault)
+                self._line_is(online=True, detail="")
+                self._missed(polled, fault)
+                return
+            else:
+                break
         sample = ModuleSample(module_id=polled.module.module_id, at=self._clock.now(), channels=channels)
-        if polled.online is not True or polled.misses or not self._line_online:
-            self._answered(polled)
+        self._answered(polled)
         self._submit(sample)
+
+    async def _lost_with(self, polled: _Polled, fault: ConnectionLostError) -> None:
+        """Blame the module that was asked, unless the line is at fault; then let the line recover."""
+        tolerated = max(_FAILURES_BEFORE_LINE_DOWN, min(len(self._polled), _LOSSES_BEFORE_LINE_DOWN))
+        if self._line_online is not False and self._line_failures + 1 < tolerated:
+            self._missed(polled, fault)
+        await self._wait_for_line(fault, tolerated=tolerated)
 
     # --- transitions ---------------------------------------------------------------------------------------
 
     def _answered(self, polled: _Polled) -> None:
         nobody_was = not any(other.online for other in self._polled)
-        polled.misses = 0
+        polled.misses, polled.costs_line = 0, False
         self._line_is(online=True, detail="")
         if polled.online is not True:
             polled.online = True
@@ -198,15 +222,17 @@ class LinePoller:
         if nobody_was:
             self._try_all_again()
 
-    def _missed(self, polled: _Polled, fault: FieldError) -> None:
+    def _count(self, fault: FieldError) -> None:
         if isinstance(fault, NoAnswerError):
             self.counters.timeouts += 1
         elif isinstance(fault, UnusableReplyError):
             self.counters.unusable += 1
         elif isinstance(fault, RefusedError):
             self.counters.refused += 1
-        self._line_is(online=True, detail="")
+
+    def _missed(self, polled: _Polled, fault: FieldError) -> None:
         polled.misses += 1
+        polled.costs_line = isinstance(fault, ConnectionLostError)
         doubled = min(polled.misses - 1, 16)
         delay_s = 0.0 if polled.misses < MISSES_BEFORE_OFFLINE else self._fast_poll_s * 2**doubled
         delay_s = min(LONGEST_BACK_OFF_S, delay_s) * (0.75 + 0.5 * self._jitter())
@@ -233,15 +259,15 @@ class LinePoller:
             self._try_all_again()
 
     def _try_all_again(self) -> None:
-        """Make every backed-off module due now, and part of the next cycle."""
+        """Make every silent module due now, and part of the next cycle; one that costs the line stays out."""
         for polled in self._polled:
-            if polled.misses:
+            if polled.misses and not polled.costs_line:
                 polled.misses, polled.probe_at_s = 0, 0.0
 
-    async def _wait_for_line(self, fault: LineDownError) -> None:
-        """Wait until the line may be tried again; one lost connection that opens again is no line down."""
+    async def _wait_for_line(self, fault: LineDownError, *, tolerated: int) -> None:
+        """Wait until the line may be tried again; it is down after so many failures without an answer."""
         self.counters.line_downs += 1
         self._line_failures += 1
-        if self._line_failures >= _OPENINGS_BEFORE_LINE_DOWN:
+        if self._line_failures >= tolerated:
             self._line_is(online=False, detail=str(fault))
         await asyncio.sleep(max(SHORTEST_WAIT_S, self._line.retry_in_s))

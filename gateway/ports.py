@@ -20,6 +20,10 @@ class LineDownError(FieldError):
     """The line can't be reached (no connection, port gone): nothing can be said of its modules."""
 
 
+class ConnectionLostError(LineDownError):
+    """The connection ended while this module was asked: by what the module did, or with the line itself."""
+
+
 class NoAnswerError(FieldError):
     """The module did not answer in time; it is backed off, its neighbours are not."""
 

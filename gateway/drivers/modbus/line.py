@@ -33,7 +33,14 @@ from gateway.drivers.modbus.frames import (
     fits,
 )
 from gateway.drivers.modbus.transport import Connector, Link, UnableToConnectError, open_link
-from gateway.ports import FieldError, LineDownError, NoAnswerError, RefusedError, UnusableReplyError
+from gateway.ports import (
+    ConnectionLostError,
+    FieldError,
+    LineDownError,
+    NoAnswerError,
+    RefusedError,
+    UnusableReplyError,
+)
 
 MAX_WAITING = 256
 MAX_BUFFER_BYTES = 4096
@@ -365,8 +372,10 @@ class ModbusLine:
         self._buffer = b""
         if not self._proven or self._answer is not None:
             self._back_off()  # a peer that takes connections and drops them is tried no faster than a dead one
+        unit = self._request.unit if self._request is not None else 0
         reason = f": {fault}" if fault is not None else ""
-        self._fail(LineDownError(f"line {self.line.line_id}: {self.line.endpoint}: connection lost{reason}"))
+        where = f"line {self.line.line_id}: {self.line.endpoint}"
+        self._fail(ConnectionLostError(f"{where}: connection lost while unit {unit} was asked{reason}"))
 
     def _drop(self) -> None:
         link, self._link = self._link, None
