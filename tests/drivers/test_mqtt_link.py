@@ -1,4 +1,4 @@
-"""The MQTT driver against a real mosquitto with a user for each module and access lists."""
+"""The MQTT driver against a real mosquitto with a user for each module and the shipped access list."""
 
 import asyncio
 import json
@@ -32,19 +32,7 @@ DEADLINE_S = 20.0
 MODULES = ("m-1", "m-2")
 USERS = ("gateway", *MODULES, "m-foreign")
 
-ACCESS = f"""
-user gateway
-topic read dormpower/{SITE}/+/reading
-topic read dormpower/{SITE}/+/status
-topic read dormpower/{SITE}/+/result
-topic write dormpower/{SITE}/+/command
-topic write dormpower/{SITE}/gateway/+/status
-
-pattern write dormpower/{SITE}/%u/reading
-pattern write dormpower/{SITE}/%u/status
-pattern write dormpower/{SITE}/%u/result
-pattern read dormpower/{SITE}/%u/command
-"""
+SHIPPED_ACCESS = Path(__file__).parents[2] / "deploy" / "mosquitto.acl"  # written for a site of this id
 
 
 def free_port() -> int:
@@ -69,7 +57,7 @@ class Mosquitto:
         passwords.chmod(0o600)
         subprocess.run([find_mosquitto("mosquitto_passwd"), "-U", str(passwords)], check=True)
         access = folder / "access"
-        access.write_text(ACCESS, encoding="utf-8")
+        access.write_text(SHIPPED_ACCESS.read_text(encoding="utf-8"), encoding="utf-8")
         access.chmod(0o600)
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
