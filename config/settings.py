@@ -1,9 +1,8 @@
 """Loading a site: one call from a file to frozen, checked settings, or every fault at once."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,34 +10,19 @@ from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
-from config.cross_checks import check_site
 from config.faults import Fault, Findings, UnableToLoadSiteError, show_path
-from config.policy_objects import check_policies, overload_of, prohibited_of
+from config.policy_settings import PolicySettings, check_rules, policies_of
 from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.rooms_file import SourcedRoom, read_rooms
-from config.schedule_objects import check_schedules, curfew_of
-from config.shedding_section import check_shedding, shedding_of
 from config.site_file import (
-    ArrearsSection,
     InfluxReadings,
     MqttSection,
-    PriceRow,
     SiteFile,
 )
 from config.site_objects import to_feeders, to_line, to_modules, to_room
 from config.site_parsing import parse_site_file
 from config.yaml_source import read_yaml
-from dormpower.domain.arrears import ArrearsPolicy
-from dormpower.domain.curfew import CurfewPolicy
-from dormpower.domain.feeder_facts import SheddingPolicy
-from dormpower.domain.holds import Enforcement
-from dormpower.domain.ledger import LotOrder
-from dormpower.domain.prohibited import ProhibitedPolicy
-from dormpower.domain.protection import OverloadPolicy
-from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Site
-from dormpower.domain.spread import SpreadPolicy
-from dormpower.domain.tariff import Price
 
 CONFIG_VARIABLE = "DORMPOWER_CONFIG"
 DEFAULT_FILE = "dormpower.yaml"
@@ -101,20 +85,6 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicySettings:
-    """The site's rules, as the domain takes them."""
-
-    prices: tuple[Price, ...]
-    arrears: ArrearsPolicy
-    overload: Scoped[OverloadPolicy]
-    prohibited: Scoped[ProhibitedPolicy]
-    shedding: SheddingPolicy
-    curfew: CurfewPolicy
-    closings: SpreadPolicy
-    lot_order: LotOrder = "fifo"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A site, checked. `folder` (of the site file) is the data folder: relative paths start there."""
 
@@ -132,6 +102,8 @@ class Settings:
     rooms_path: Path | None
     secret_files: tuple[Path, ...]
     warnings: tuple[Fault, ...]
+    document: Mapping[str, Any]  # the site file as it was read: what a change of policies starts from
+    sourced_rooms: tuple[SourcedRoom, ...]
 
     @property
     def zone(self) -> ZoneInfo:
@@ -183,19 +155,10 @@ def _load(site_path: Path, *, rooms_from: Path | None) -> Settings:
         raise UnableToLoadSiteError(findings.faults)
     rooms = _rooms(file, folder, findings, rooms_from=rooms_from)
     profiles = _profiles(file, folder, findings)
-    check_site(file, rooms, profiles, findings)
-    check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
-    check_shedding(file.policies.shedding, findings)
-    check_schedules(
-        file.policies.curfew,
-        file.policies.night_mode,
-        file.calendar,
-        today=datetime.now(ZoneInfo(file.site.zone)).date(),
-        findings=findings,
+    check_rules(file, rooms, profiles, findings)
+    settings = _settings(
+        site_path, folder, file, rooms, profiles=profiles, document=document or {}, findings=findings
     )
-    if any(fault.key.startswith("policies.") for fault in findings):
-        raise UnableToLoadSiteError(findings.faults)  # levels out of order: no policy can be made of them
-    settings = _settings(site_path, folder, file, rooms, profiles=profiles, findings=findings)
     findings.raise_if_any()
     return settings
 
@@ -235,6 +198,7 @@ def _settings(
     rooms: list[SourcedRoom],
     *,
     profiles: Mapping[str, Profile],
+    document: Mapping[str, Any],
     findings: Findings,
 ) -> Settings:
     return Settings(
@@ -260,44 +224,13 @@ def _settings(
             fast_poll_s=file.gateway.fast_poll_s,
             missed_polls=file.gateway.missed_polls,
         ),
-        policies=PolicySettings(
-            prices=_prices(file.policies.prices),
-            arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), ZoneInfo(file.site.zone)),
-            overload=overload_of(file.policies.overload, ZoneInfo(file.site.zone)),
-            prohibited=prohibited_of(file.policies.prohibited, ZoneInfo(file.site.zone)),
-            shedding=shedding_of(file.policies.shedding),
-            curfew=curfew_of(
-                file.policies.curfew, file.policies.night_mode, file.calendar, ZoneInfo(file.site.zone)
-            ),
-            closings=SpreadPolicy(
-                circuits=file.policies.closings.at_once, every_s=file.policies.closings.every_s
-            ),
-            lot_order=file.policies.lots.order,
-        ),
+        policies=policies_of(file),
         languages=tuple(dict.fromkeys(file.languages)),
         rooms_path=folder / file.rooms_file if file.rooms_file else None,
         secret_files=tuple(folder / name for name in _secret_files(file)),
         warnings=tuple(findings.warnings),
-    )
-
-
-def _prices(rows: Iterable[PriceRow]) -> tuple[Price, ...]:
-    prices = (
-        Price(from_on=row.from_on, kind=row.kind, price_millifen_per_kwh=row.price_millifen_per_kwh)
-        for row in rows
-    )
-    return tuple(sorted(prices, key=lambda price: (price.from_on, price.kind)))
-
-
-def _arrears(section: ArrearsSection, zone: ZoneInfo) -> ArrearsPolicy:
-    return ArrearsPolicy(
-        zone=zone,
-        low_wh=section.low_wh,
-        critical_wh=section.critical_wh,
-        overdraft_wh=section.overdraft_wh,
-        warning_lead_s=section.warning_lead_s,
-        courtesy=section.courtesy,
-        mode=Enforcement(section.mode),
+        document=document,
+        sourced_rooms=tuple(rooms),
     )
 
 

@@ -33,12 +33,17 @@ class PolicyVersion:
 
 def fingerprint_of(described: Mapping[str, Any]) -> str:
     """Return what two equal descriptions share, whatever the order of their keys."""
-    text = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def record(connection: Connection, *, rule: str, described: Mapping[str, Any], now: datetime) -> PolicyVersion:
-    """Put on record how a rule is configured; a change is audited. Returns the version in force."""
+def record(
+    connection: Connection, *, rule: str, described: Mapping[str, Any], now: datetime, actor: str = ACTOR
+) -> PolicyVersion:
+    """Put on record how a rule is configured; a change is audited. Returns the version in force.
+
+    `actor` is who has changed it: the gateway where it found another site file.
+    """
     fingerprint = fingerprint_of(described)
     row = (
         connection.execute(sa.select(policy_versions).where(policy_versions.c.rule == rule)).mappings().first()
@@ -54,7 +59,7 @@ def record(connection: Connection, *, rule: str, described: Mapping[str, Any], n
     )
     audit_log.write(
         connection,
-        actor=ACTOR,
+        actor=actor,
         action="policy.changed",
         subject_kind="policy",
         subject_id=rule,

@@ -568,6 +568,32 @@ policy_versions = Table(
     Column("described", Json, nullable=False),
 )
 
+# Another content of one section of the site file's `policies`, from proposed to applied and superseded.
+policy_proposals = Table(
+    "policy_proposals",
+    metadata,
+    Column("proposal_id", String, primary_key=True),
+    Column("section", String, nullable=False),
+    Column("content", Json, nullable=False),
+    Column("note", String, nullable=False),
+    Column("proposed_by", String, nullable=False),
+    Column("proposed_at", Instant, nullable=False),
+    Column("state", String, nullable=False),  # proposed|approved|applied|withdrawn|superseded
+    Column("dry_run_asked_at", Instant),
+    Column("dry_run_at", Instant),
+    Column("dry_run", Json),
+    Column("dry_run_valid_until_at", Instant),  # real time: a person is waiting
+    Column("refusal", Json),  # why the gateway can't work with it: faults as (key, message)
+    Column("approved_by", String),
+    Column("approved_at", Instant),
+    Column("take_over_until_at", Instant),  # real time
+    Column("file_fingerprint", String),  # of the site file's own section, when this was approved
+    Column("applied_at", Instant),
+    Column("ended_by", String),
+    Column("ended_at", Instant),
+    Index("ix_policy_proposals_state", "state"),
+)
+
 # What a rule has to know of a circuit across a restart of the gateway.
 rule_memories = Table(
     "rule_memories",

@@ -1,0 +1,92 @@
+"""The site's rules as the domain takes them, from a parsed site file, and all the checks that they pass."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from config.cross_checks import check_site
+from config.faults import Findings, UnableToLoadSiteError
+from config.policy_objects import check_policies, overload_of, prohibited_of
+from config.profiles import Profile
+from config.rooms_file import SourcedRoom
+from config.schedule_objects import check_schedules, curfew_of
+from config.shedding_section import check_shedding, shedding_of
+from config.site_file import ArrearsSection, PriceRow, SiteFile
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.curfew import CurfewPolicy
+from dormpower.domain.feeder_facts import SheddingPolicy
+from dormpower.domain.holds import Enforcement
+from dormpower.domain.ledger import LotOrder
+from dormpower.domain.prohibited import ProhibitedPolicy
+from dormpower.domain.protection import OverloadPolicy
+from dormpower.domain.scopes import Scoped
+from dormpower.domain.spread import SpreadPolicy
+from dormpower.domain.tariff import Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """The site's rules, as the domain takes them."""
+
+    prices: tuple[Price, ...]
+    arrears: ArrearsPolicy
+    overload: Scoped[OverloadPolicy]
+    prohibited: Scoped[ProhibitedPolicy]
+    shedding: SheddingPolicy
+    curfew: CurfewPolicy
+    closings: SpreadPolicy
+    lot_order: LotOrder = "fifo"
+
+
+def policies_of(file: SiteFile) -> PolicySettings:
+    """Return the rules of a file that has passed `check_rules`."""
+    zone = ZoneInfo(file.site.zone)
+    return PolicySettings(
+        prices=_prices(file.policies.prices),
+        arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), zone),
+        overload=overload_of(file.policies.overload, zone),
+        prohibited=prohibited_of(file.policies.prohibited, zone),
+        shedding=shedding_of(file.policies.shedding),
+        curfew=curfew_of(file.policies.curfew, file.policies.night_mode, file.calendar, zone),
+        closings=SpreadPolicy(circuits=file.policies.closings.at_once, every_s=file.policies.closings.every_s),
+        lot_order=file.policies.lots.order,
+    )
+
+
+def check_rules(
+    file: SiteFile, rooms: Sequence[SourcedRoom], profiles: Mapping[str, Profile], findings: Findings
+) -> None:
+    """Note what takes two values to see; raise UnableToLoadSiteError where no policy can be made of them."""
+    check_site(file, rooms, profiles, findings)
+    check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
+    check_shedding(file.policies.shedding, findings)
+    check_schedules(
+        file.policies.curfew,
+        file.policies.night_mode,
+        file.calendar,
+        today=datetime.now(ZoneInfo(file.site.zone)).date(),
+        findings=findings,
+    )
+    if any(fault.key.startswith("policies.") for fault in findings):
+        raise UnableToLoadSiteError(findings.faults)  # levels out of order
+
+
+def _prices(rows: Iterable[PriceRow]) -> tuple[Price, ...]:
+    prices = (
+        Price(from_on=row.from_on, kind=row.kind, price_millifen_per_kwh=row.price_millifen_per_kwh)
+        for row in rows
+    )
+    return tuple(sorted(prices, key=lambda price: (price.from_on, price.kind)))
+
+
+def _arrears(section: ArrearsSection, zone: ZoneInfo) -> ArrearsPolicy:
+    return ArrearsPolicy(
+        zone=zone,
+        low_wh=section.low_wh,
+        critical_wh=section.critical_wh,
+        overdraft_wh=section.overdraft_wh,
+        warning_lead_s=section.warning_lead_s,
+        courtesy=section.courtesy,
+        mode=Enforcement(section.mode),
+    )
