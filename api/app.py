@@ -131,7 +131,7 @@ def _feed(context: ApiContext) -> EventFeed:
 
 def _gauges(context: ApiContext) -> list[Gauge]:
     with context.books.read() as connection:
-        return read_gauges(connection)
+        return read_gauges(connection, now=context.clock.now())
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

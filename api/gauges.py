@@ -1,10 +1,12 @@
 """Gauges read from the books for `/metrics`: few rows, no label of a room or a person."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api.metrics import Gauge
-from dormpower.books import counters
+from dormpower.books import counters, shelving
 from dormpower.books.tables import (
     alarms,
     circuits,
@@ -19,7 +21,7 @@ from dormpower.books.tables import (
 from dormpower.domain.holds import SupplyState
 
 
-def read_gauges(connection: Connection) -> list[Gauge]:
+def read_gauges(connection: Connection, *, now: datetime) -> list[Gauge]:
     """Read all gauges. States are those on record, which the gateway keeps."""
     states = _grouped(connection, control_points.c.state)
     return [
@@ -51,6 +53,7 @@ def read_gauges(connection: Connection) -> list[Gauge]:
             labels=("priority",),
             values=_grouped(connection, alarms.c.priority, alarms.c.cleared_at.is_(None)),
         ),
+        *_alarm_figures(connection, now=now),
         _count(connection, "dormpower_modules_offline", "Modules.", modules.c.online.is_(False)),
         _count(
             connection,
@@ -67,6 +70,22 @@ def read_gauges(connection: Connection) -> list[Gauge]:
             values=dict(counters.read(connection).items()),
         ),
     ]
+
+
+def _alarm_figures(connection: Connection, *, now: datetime) -> list[Gauge]:
+    found = shelving.figures(connection, now=now)
+    told = (
+        (
+            "dormpower_alarms_unacknowledged",
+            "Active alarms that nobody has taken note of.",
+            found.unacknowledged,
+        ),
+        ("dormpower_alarms_shelved", "Active alarms that are put aside.", found.shelved),
+        ("dormpower_alarms_standing", "Alarms that have been active for a day.", found.standing),
+        ("dormpower_alarms_raised_lately", "Alarms raised within ten minutes.", found.raised_lately),
+        ("dormpower_alarms_flooding", "1 while more are raised than a person can follow.", found.flooding),
+    )
+    return [Gauge(name=name, help=text, values={(): float(value)}) for name, text, value in told]
 
 
 def _grouped(

@@ -1,22 +1,22 @@
-"""Alarms for maintenance: the list, and taking note of one."""
+"""Alarms for maintenance: the list, one with its steps, taking note of it, putting it aside; figures."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.access import Allowed, Context
 from api.circuit_json import EvidenceJson, HoldDetail, Reader, evidence_json, sentence_json
 from api.json_response import Json
 from api.present import reader_of
-from api.problems import not_found
-from api.queries import Line, Paged
+from api.problems import Problem, Refusal, not_found
+from api.queries import Instant, Line, Paged
 from api.roles import PREFIX
-from dormpower.books import alarms
+from dormpower.books import alarm_steps, alarms, shelving
 from dormpower.books.alarms import Alarm
-from dormpower.domain.alarms import AlarmKind
+from dormpower.domain.alarms import AlarmKind, UnableToChangeAlarmError, UnableToShelveAsAskedError
 from dormpower.domain.evidence import prohibited_evidence
 
 router = APIRouter(prefix=PREFIX, tags=["alarms"])
@@ -37,7 +37,24 @@ class AlarmJson(BaseModel):
     cleared_at: datetime | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
+    shelved_until_at: datetime | None = Field(description="Put aside until then; past: no longer.")
+    shelved_by: str | None
     detail: dict[str, Any]
+
+
+class AlarmStepJson(BaseModel):
+    """Who did what with an alarm, and when; `system` raises and clears."""
+
+    step: Literal["raised", "cleared", "acknowledged", "shelved", "unshelved"]
+    stepped_at: datetime
+    actor: str
+    detail: dict[str, Any]
+
+
+class AlarmWithStepsJson(AlarmJson):
+    """An alarm and its life, oldest step first."""
+
+    steps: list[AlarmStepJson]
 
 
 class AlarmPageJson(BaseModel):
@@ -72,6 +89,27 @@ class AlarmsQuery(Paged):
     state: Literal["active", "cleared"] | None = None
     acknowledged: bool | None = None
     building: Line | None = None
+    shelved: bool | None = None
+
+
+class ShelvingRequest(BaseModel):
+    """Put an alarm aside until an instant, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    until_at: Instant
+    reason: Line
+
+
+class AlarmFiguresJson(BaseModel):
+    """How many alarms there are now. `flooding`: more were raised lately than a person can follow."""
+
+    active: int
+    unacknowledged: int
+    shelved: int
+    standing: int = Field(description="Active for a day or longer.")
+    raised_lately: int = Field(description="Raised within the last ten minutes.")
+    flooding: bool
 
 
 def alarm_json(alarm: Alarm) -> dict[str, Any]:
@@ -103,10 +141,34 @@ def list_alarms(wanted: Annotated[AlarmsQuery, Query()], allowed: Allowed, conte
             state=wanted.state,
             acknowledged=wanted.acknowledged,
             building=wanted.building,
+            shelved=None if wanted.shelved is None else (wanted.shelved, context.clock.now()),
             limit=wanted.limit,
             cursor=wanted.cursor,
         )
     return Json({"items": [alarm_json(alarm) for alarm in page], "next_cursor": next_cursor})
+
+
+@router.get("/alarms/figures", response_model=AlarmFiguresJson, summary="How many alarms there are")
+def alarm_figures(allowed: Allowed, context: Context) -> Response:
+    """Count alarms: floods and standing ones show here."""
+    del allowed
+    with context.books.read() as connection:
+        found = shelving.figures(connection, now=context.clock.now())
+    return Json({name: getattr(found, name) for name in AlarmFiguresJson.model_fields})
+
+
+@router.get("/alarms/{alarm_id}", response_model=AlarmWithStepsJson, summary="One alarm with its steps")
+def get_alarm(alarm_id: str, allowed: Allowed, context: Context) -> Response:
+    """Return an alarm, and who did what with it when."""
+    del allowed
+    try:
+        with context.books.read() as connection:
+            alarm = alarms.get(connection, alarm_id)
+            steps = alarm_steps.history(connection, alarm_id)
+    except alarms.UnableToFindAlarmError as refusal:
+        raise not_found() from refusal
+    shown = [{name: getattr(step, name) for name in AlarmStepJson.model_fields} for step in steps]
+    return Json({**alarm_json(alarm), "steps": shown})
 
 
 @router.get(
@@ -144,4 +206,44 @@ def acknowledge_alarm(alarm_id: str, allowed: Allowed, context: Context) -> Resp
             )
     except alarms.UnableToFindAlarmError as refusal:
         raise not_found() from refusal
+    return Json(alarm_json(alarm))
+
+
+@router.post("/alarms/{alarm_id}/shelve", response_model=AlarmJson, summary="Put an alarm aside")
+def shelve_alarm(alarm_id: str, wanted: ShelvingRequest, allowed: Allowed, context: Context) -> Response:
+    """Put an active alarm aside until an instant within three days; the condition is watched all the same."""
+    try:
+        with context.books.write() as connection:
+            alarm = shelving.shelve(
+                connection,
+                alarm_id=alarm_id,
+                until_at=wanted.until_at,
+                reason=wanted.reason,
+                actor=allowed.principal.user.username,
+                now=context.clock.now(),
+            )
+    except alarms.UnableToFindAlarmError as refusal:
+        raise not_found() from refusal
+    except UnableToShelveAsAskedError as refusal:
+        raise Refusal(Problem.INVALID, str(refusal)) from refusal
+    except UnableToChangeAlarmError as refusal:
+        raise Refusal(Problem.CONFLICT, str(refusal)) from refusal
+    return Json(alarm_json(alarm))
+
+
+@router.delete("/alarms/{alarm_id}/shelve", response_model=AlarmJson, summary="Bring an alarm back")
+def unshelve_alarm(alarm_id: str, allowed: Allowed, context: Context) -> Response:
+    """Bring an alarm back before its time."""
+    try:
+        with context.books.write() as connection:
+            alarm = shelving.unshelve(
+                connection,
+                alarm_id=alarm_id,
+                actor=allowed.principal.user.username,
+                now=context.clock.now(),
+            )
+    except alarms.UnableToFindAlarmError as refusal:
+        raise not_found() from refusal
+    except UnableToChangeAlarmError as refusal:
+        raise Refusal(Problem.CONFLICT, str(refusal)) from refusal
     return Json(alarm_json(alarm))

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from dormpower.books.tables import alarm_steps
 
 SYSTEM = "system"
+MAX_LISTED = 200
 
 StepName = Literal["raised", "cleared", "acknowledged", "shelved", "unshelved"]
 
@@ -43,10 +44,11 @@ def append(
 
 
 def history(connection: Connection, alarm_id: str) -> list[AlarmStep]:
-    """Return an alarm's steps, oldest first."""
+    """Return an alarm's steps, oldest first; of very many the latest `MAX_LISTED`."""
     rows = connection.execute(
         sa.select(alarm_steps.c.step, alarm_steps.c.stepped_at, alarm_steps.c.actor, alarm_steps.c.detail)
         .where(alarm_steps.c.alarm_id == alarm_id)
-        .order_by(alarm_steps.c.alarm_step_id)
+        .order_by(alarm_steps.c.alarm_step_id.desc())
+        .limit(MAX_LISTED)
     )
-    return [AlarmStep(**row) for row in rows.mappings()]
+    return [AlarmStep(**row) for row in rows.mappings()][::-1]

@@ -179,16 +179,22 @@ def listing(
     building: str | None = None,
     circuit_id: str | None = None,
     spans: Sequence[Span] | None = None,
+    shelved: tuple[bool, datetime] | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> tuple[list[Alarm], str | None]:
     """Return a page of alarms, newest first, and the cursor of the next page (None at the end).
 
-    `spans` bounds when they were raised (None: ever).
+    `spans` bounds when they were raised (None: ever). `shelved` chooses those that are put aside at an instant,
+    or the others.
     """
     query = sa.select(alarms).where(within(spans, alarms.c.raised_at)).order_by(alarms.c.alarm_id.desc())
     if circuit_id is not None:
         query = query.where(alarms.c.circuit_id == circuit_id)
+    if shelved is not None:
+        aside, at = shelved
+        put_aside = sa.func.coalesce(alarms.c.shelved_until_at > at, sa.false())
+        query = query.where(put_aside if aside else sa.not_(put_aside))
     if kind is not None:
         query = query.where(alarms.c.kind == kind)
     if state is not None:

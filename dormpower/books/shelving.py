@@ -16,7 +16,7 @@ from dormpower.domain.alarms import (
     FLOOD_WINDOW_S,
     STANDING_AFTER_S,
     AlarmLife,
-    UnableToChangeAlarmError,
+    UnableToShelveAsAskedError,
 )
 
 
@@ -41,10 +41,11 @@ def shelve(
 ) -> Alarm:
     """Put an active alarm aside until an instant, with a reason on record.
 
-    Raises UnableToFindAlarmError, and UnableToChangeAlarmError where the step is not possible.
+    Raises UnableToFindAlarmError, UnableToChangeAlarmError where the step is not possible, and
+    UnableToShelveAsAskedError for a missing reason or an end that is past or too far ahead.
     """
     if not reason.strip():
-        raise UnableToChangeAlarmError("reason: expected why the alarm is put aside, got nothing")
+        raise UnableToShelveAsAskedError("reason: expected why the alarm is put aside, got nothing")
     alarm = books_alarms.get(connection, alarm_id, lock=True)
     after = domain_alarms.shelve(_life(alarm), actor=actor, until_at=until_at, now=now)
     detail = {"until_at": until_at.isoformat(), "reason": reason.strip()}

@@ -83,6 +83,10 @@ class UnableToChangeAlarmError(Exception):
     """The step is not possible from where the alarm stands; nothing was changed."""
 
 
+class UnableToShelveAsAskedError(UnableToChangeAlarmError):
+    """The alarm may be put aside, but not until then or not without a reason."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmLife:
     """Where an alarm stands: raised, and perhaps cleared, and perhaps acknowledged by somebody."""
@@ -121,14 +125,14 @@ def acknowledge(life: AlarmLife, *, actor: str, now: datetime) -> AlarmLife:
 def shelve(life: AlarmLife, *, actor: str, until_at: datetime, now: datetime) -> AlarmLife:
     """Put an active alarm aside until an instant, at most `LONGEST_SHELVING_S` ahead.
 
-    Raises UnableToChangeAlarmError for a cleared alarm, an instant that is past, and one too far ahead: nothing
-    is put aside for good.
+    Raises UnableToChangeAlarmError for a cleared alarm, UnableToShelveAsAskedError for an instant that is past
+    or too far ahead: nothing is put aside for good.
     """
     if life.cleared_at is not None:
         raise UnableToChangeAlarmError("the alarm is cleared: there is nothing to put aside")
     ahead_s = (until_at - now).total_seconds()
     if not 0 < ahead_s <= LONGEST_SHELVING_S:
-        raise UnableToChangeAlarmError(
+        raise UnableToShelveAsAskedError(
             f"until: expected within {LONGEST_SHELVING_S // 3600} h from now, got {until_at.isoformat()}"
         )
     return replace(life, shelved_until_at=until_at, shelved_by=actor)

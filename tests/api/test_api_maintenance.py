@@ -44,6 +44,8 @@ def test_alarms_are_listed_by_what_is_asked_for_and_acknowledged_once(campus):
         "cleared_at",
         "acknowledged_at",
         "acknowledged_by",
+        "shelved_until_at",
+        "shelved_by",
         "detail",
     }
     answer = campus.ask("maintenance", "POST", f"/alarms/{first}/acknowledge").json()
