@@ -159,6 +159,7 @@ class Batch:
                 )
             except UnableToDecideError as refusal:
                 log.warning("quarantine.undecidable", circuit=decided.circuit_id, fault=str(refusal))
+                quarantines.take_back(connection, decided, why=str(refusal), now=self._now)
                 continue
             self.states[decided.circuit_id] = judgement.state
             self._whole.add(decided.circuit_id)
@@ -319,7 +320,7 @@ class Batch:
             module_id=turn.module_id,
             state=turn.state,
             reason=turn.reason,
-            detail={"rated_current_a": turn.limits.rated_current_a, "modulus_wh": turn.limits.modulus_wh},
+            limits=turn.limits,
             now=self._now,
         )
 

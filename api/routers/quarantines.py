@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
-from api.access import Allowed, Context
+from api.access import MAX_ID_LENGTH, Allowed, Context
 from api.json_response import Json
 from api.problems import Problem, Refusal, not_found
 from api.queries import Line, Paged
@@ -48,8 +48,9 @@ class QuarantinePageJson(BaseModel):
 
 
 class QuarantinesQuery(Paged):
-    """Which quarantines."""
+    """Which quarantines: of one circuit, still open or over."""
 
+    circuit_id: Annotated[str | None, Field(max_length=MAX_ID_LENGTH)] = None
     state: Literal["open", "closed"] | None = None
 
 
@@ -82,6 +83,8 @@ def list_quarantines(
     if wanted.state is not None:
         is_open = table.c.closed_at.is_(None)
         query = query.where(is_open if wanted.state == "open" else sa.not_(is_open))
+    if wanted.circuit_id is not None:
+        query = query.where(table.c.circuit_id == wanted.circuit_id)
     if wanted.cursor is not None:
         query = query.where(table.c.quarantine_id < _id_of(wanted.cursor))
     with context.books.read() as connection:

@@ -5,7 +5,8 @@ the person saw, and takes effect in the gateway's next batch (`decided`, then `c
 then overwrite it, and no energy is lost or charged twice between the two.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,8 @@ from sqlalchemy.engine import Connection
 from dormpower.books import alarms, audit_log, intents
 from dormpower.books.tables import meter_points, quarantines
 from dormpower.books.types import to_ms
-from dormpower.domain.meter_state import Decision, MeterState, Reason
+from dormpower.domain.meter_state import ChannelLimits, Decision, MeterState, Reason
+from dormpower.domain.spans import UnableToDecideError, accepted_step
 from dormpower.domain.units import MAX_ENERGY_WH
 
 ALARM_KIND = "register_quarantined"
@@ -45,20 +47,21 @@ def open_quarantine(
     module_id: str,
     state: MeterState,
     reason: Reason,
-    detail: dict[str, Any],
+    limits: ChannelLimits,
     now: datetime,
 ) -> None:
-    """Record that a register is not believed, with its evidence, and raise the alarm."""
+    """Record that a register is not believed, with its evidence, and raise the alarm that names it."""
     evidence = {
         "reason": reason.value,
         "accepted_register_wh": state.register_wh,
         "accepted_at_ms": None if state.register_at is None else to_ms(state.register_at),
         "register_wh": state.suspect_register_wh,
         "at_ms": None if state.suspect_at is None else to_ms(state.suspect_at),
-        **detail,
+        **asdict(limits),
     }
-    connection.execute(
-        sa.insert(quarantines).values(
+    quarantine_id = connection.execute(
+        sa.insert(quarantines)
+        .values(
             circuit_id=circuit_id,
             span_id=state.span_id,
             reason=reason.value,
@@ -67,7 +70,8 @@ def open_quarantine(
             accepted_at=state.register_at,
             evidence=evidence,
         )
-    )
+        .returning(quarantines.c.quarantine_id)
+    ).scalar_one()
     alarms.raise_alarm(
         connection,
         kind=ALARM_KIND,
@@ -76,7 +80,7 @@ def open_quarantine(
         subject_id=circuit_id,
         circuit_id=circuit_id,
         module_id=module_id,
-        detail=evidence,
+        detail={"quarantine_id": quarantine_id, **evidence},
         now=now,
     )
 
@@ -89,6 +93,32 @@ def close(connection: Connection, *, circuit_id: str, decision: str, now: dateti
         .values(closed_at=now, decision=decision)
     )
     alarms.clear_alarm(connection, kind=ALARM_KIND, subject_kind="circuit", subject_id=circuit_id, now=now)
+
+
+def take_back(connection: Connection, decided: Decided, *, why: str, now: datetime) -> None:
+    """Undo a decision that can't be carried out, so that a person decides anew; it stays in the audit log."""
+    connection.execute(
+        sa.update(quarantines)
+        .where(quarantines.c.quarantine_id == decided.quarantine_id)
+        .values(
+            decision=None,
+            decided_at=None,
+            decided_by=None,
+            decided_register_wh=None,
+            decided_register_at=None,
+            estimate_wh=None,
+            note=None,
+        )
+    )
+    audit_log.write(
+        connection,
+        actor="gateway",
+        action="quarantine.decision_refused",
+        subject_kind="circuit",
+        subject_id=decided.circuit_id,
+        detail={"quarantine_id": decided.quarantine_id, "decision": decided.decision.value, "why": why},
+        now=now,
+    )
 
 
 def decided(connection: Connection) -> list[Decided]:
@@ -115,7 +145,7 @@ def accept(
     """Decide that the register is right: the step to it is charged.
 
     Raises UnableToDecideQuarantineError where the quarantine isn't open or is decided already, or where the
-    register fell: a falling register is never charged (invariant 30).
+    register fell and no rollover that the circuit can have drawn explains it (invariant 30).
     """
     _decide(connection, quarantine_id, Decision.ACCEPTED, actor=actor, note=note, now=now)
 
@@ -179,15 +209,16 @@ def _decide(
         raise UnableToDecideQuarantineError(f"quarantine {quarantine_id}: already {row.decision}")
     if row.suspect_register_wh is None:
         raise UnableToDecideQuarantineError(f"quarantine {quarantine_id}: its register has no sample on record")
-    if (
-        decision is Decision.ACCEPTED
-        and row.suspect_register_wh < row.accepted_register_wh
-        and row.evidence.get("modulus_wh") is None
-    ):
-        raise UnableToDecideQuarantineError(
-            f"quarantine {quarantine_id}: the register fell from {row.accepted_register_wh} to"
-            f" {row.suspect_register_wh} Wh; a falling register is never charged: dismiss it or estimate"
-        )
+    if decision is Decision.ACCEPTED:
+        try:
+            accepted_step(
+                from_wh=row.accepted_register_wh,
+                to_wh=row.suspect_register_wh,
+                elapsed=row.suspect_at - row.accepted_at,
+                limits=_limits(row.evidence),
+            )
+        except UnableToDecideError as refusal:
+            raise UnableToDecideQuarantineError(f"quarantine {quarantine_id}: {refusal}") from refusal
     connection.execute(
         sa.update(quarantines)
         .where(quarantines.c.quarantine_id == quarantine_id)
@@ -217,3 +248,14 @@ def _decide(
         now=now,
     )
     intents.leave(connection, circuit_id=row.circuit_id, cause=INTENT_CAUSE, now=now)
+
+
+def _limits(evidence: Mapping[str, Any]) -> ChannelLimits:
+    """Return the limits that the register was judged by; what old evidence lacks is taken strictly."""
+    return ChannelLimits(
+        rated_current_a=evidence["rated_current_a"],
+        resolution_wh=evidence.get("resolution_wh", 0),
+        modulus_wh=evidence.get("modulus_wh"),
+        phases=evidence.get("phases", 1),
+        slack_ms=evidence.get("slack_ms", 0),
+    )

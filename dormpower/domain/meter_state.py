@@ -78,6 +78,13 @@ class ChannelLimits:
         plausible_power_w = self.rated_current_a * PLAUSIBLE_VOLTAGE_V * self.phases
         return plausible_power_w * elapsed_ms * 11 // _WH_DIVISOR + self.resolution_wh
 
+    def rollover_wh(self, *, from_wh: int, to_wh: int, elapsed: timedelta) -> int | None:
+        """Return the energy of a plausible rollover; None where the register fell for another reason."""
+        if self.modulus_wh is None or not 0 <= to_wh < from_wh < self.modulus_wh:
+            return None
+        energy_wh = to_wh - from_wh + self.modulus_wh
+        return energy_wh if energy_wh <= self.largest_step_wh(elapsed) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeteringRules:

@@ -29,7 +29,7 @@ given.
 
 import itertools
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dormpower.domain.meter_state import (
     ChannelLimits,
@@ -80,8 +80,8 @@ def judge(
 def _judge_implausible(
     state: MeterState, *, register_wh: int, at: datetime, limits: ChannelLimits, rules: MeteringRules
 ) -> Judgement:
-    rolled_wh = _rollover_wh(
-        state, register_wh=register_wh, elapsed=at - known(state.register_at), limits=limits
+    rolled_wh = limits.rollover_wh(
+        from_wh=state.register_wh, to_wh=register_wh, elapsed=at - known(state.register_at)
     )
     if rolled_wh is not None:
         return advance(
@@ -121,7 +121,7 @@ def _judge_quarantined(
         cause = Cause.MEASURED
         if not 0 <= step_wh <= limits.largest_step_wh(allowance):
             cause = Cause.ROLLOVER
-            rolled_wh = _rollover_wh(state, register_wh=register_wh, elapsed=allowance, limits=limits)
+            rolled_wh = limits.rollover_wh(from_wh=state.register_wh, to_wh=register_wh, elapsed=allowance)
             step_wh = -1 if rolled_wh is None else rolled_wh
         if step_wh >= 0:
             return advance(
@@ -182,13 +182,3 @@ def _consistent(candidates: tuple[tuple[datetime, int], ...], limits: ChannelLim
         0 <= next_wh - wh <= limits.largest_step_wh(next_at - at)
         for (at, wh), (next_at, next_wh) in itertools.pairwise(candidates)
     )
-
-
-def _rollover_wh(
-    state: MeterState, *, register_wh: int, elapsed: timedelta, limits: ChannelLimits
-) -> int | None:
-    """Return the energy of a plausible rollover; None where the register fell for another reason."""
-    if limits.modulus_wh is None or not 0 <= register_wh < state.register_wh < limits.modulus_wh:
-        return None
-    energy_wh = register_wh - state.register_wh + limits.modulus_wh
-    return energy_wh if energy_wh <= limits.largest_step_wh(elapsed) else None

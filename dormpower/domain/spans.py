@@ -1,7 +1,7 @@
 """How a meter state begins, goes over to another channel, and leaves a quarantine by a person's decision."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dormpower.domain.meter_state import (
     ChannelLimits,
@@ -100,14 +100,16 @@ def decide(
 ) -> Judgement:
     """End a quarantine as a person decided, going on from the suspect register that the person saw.
 
-    Raises UnableToDecideError where the point is not quarantined, where an accepted register fell and its
-    modulus isn't known (a falling register is never charged, invariant 30), or an estimate is missing.
+    Raises UnableToDecideError where the point is not quarantined, where the register fell and no plausible
+    rollover explains it (see `accepted_step`), or an estimate is missing.
     """
     if state.standing is not Standing.QUARANTINED or state.register_at is None or at <= state.register_at:
         raise UnableToDecideError("the register is not in quarantine any more; nothing is left to decide")
     energy_wh, cause = 0, Cause.BREAK
     if decision is Decision.ACCEPTED:
-        energy_wh, cause = _accepted_step(state, register_wh=register_wh, modulus_wh=limits.modulus_wh)
+        energy_wh, cause = accepted_step(
+            from_wh=state.register_wh, to_wh=register_wh, elapsed=at - state.register_at, limits=limits
+        )
     elif decision is Decision.ESTIMATED:
         if estimate_wh is None or estimate_wh < 0:
             raise UnableToDecideError(f"estimate_wh: expected zero or more Wh, got {estimate_wh}")
@@ -123,13 +125,19 @@ def decide(
     )
 
 
-def _accepted_step(state: MeterState, *, register_wh: int, modulus_wh: int | None) -> tuple[int, Cause]:
-    step_wh = register_wh - state.register_wh
-    if step_wh >= 0:
-        return step_wh, Cause.MEASURED
-    if modulus_wh is None or register_wh < 0:
+def accepted_step(*, from_wh: int, to_wh: int, elapsed: timedelta, limits: ChannelLimits) -> tuple[int, Cause]:
+    """Return what is charged where a person accepts a step that was quarantined, and its cause.
+
+    A step up is charged as the register says. A fall is charged only as a rollover that the circuit can have
+    drawn in the time between the two registers, whoever says so: a meter that was reset would else be charged
+    for its whole range (invariant 30). Raises UnableToDecideError for any other fall.
+    """
+    if to_wh >= from_wh:
+        return to_wh - from_wh, Cause.MEASURED
+    rolled_wh = limits.rollover_wh(from_wh=from_wh, to_wh=to_wh, elapsed=elapsed)
+    if rolled_wh is None:
         raise UnableToDecideError(
-            f"the register fell from {state.register_wh} to {register_wh} Wh and its rollover isn't known: "
-            "a falling register can't be accepted; dismiss it or have it estimated"
+            f"the register fell from {from_wh} to {to_wh} Wh, which is no rollover that the circuit can have "
+            "drawn: a falling register can't be accepted; dismiss it or have it estimated"
         )
-    return step_wh + modulus_wh, Cause.ROLLOVER
+    return rolled_wh, Cause.ROLLOVER

@@ -3,9 +3,10 @@
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import alarms, control, holds, intents, users
-from dormpower.books.tables import audit_log
-from dormpower.domain.holds import Reason
+from dormpower.books import alarms, control, holds, intents, quarantines, users
+from dormpower.books.tables import audit_log, channel_spans
+from dormpower.domain import holds as domain_holds
+from dormpower.domain.meter_state import ChannelLimits, MeterState, Reason
 
 CIRCUIT = "south-01-101-ac"
 
@@ -118,7 +119,12 @@ def test_an_admin_lifts_anothers_lockout_with_a_reason_on_record(campus):
 
 
 def test_a_reset_releases_trips_and_nothing_else(campus):
-    for reason in (Reason.OVERLOAD, Reason.OPENED_LOCALLY, Reason.ARREARS, Reason.CURFEW):
+    for reason in (
+        domain_holds.Reason.OVERLOAD,
+        domain_holds.Reason.OPENED_LOCALLY,
+        domain_holds.Reason.ARREARS,
+        domain_holds.Reason.CURFEW,
+    ):
         with campus.books.write() as connection:
             holds.place(
                 connection,
@@ -151,3 +157,37 @@ def test_a_quarantine_that_is_not_there_cant_be_decided(campus):
     assert campus.ask("admin", "GET", "/quarantines").json() == {"items": [], "next_cursor": None}
     wrong = {"decision": "estimate", "note": "checked"}
     assert campus.ask("admin", "POST", "/quarantines/1/decision", json=wrong).status_code == 422
+
+
+def test_quarantines_are_found_by_the_alarm_and_by_the_circuit(campus):
+    ids = {}
+    for circuit_id in (CIRCUIT, "south-01-102-ac"):
+        with campus.books.write() as connection:
+            span_id = connection.scalar(
+                sa.select(channel_spans.c.span_id).where(channel_spans.c.circuit_id == circuit_id)
+            )
+            quarantines.open_quarantine(
+                connection,
+                circuit_id=circuit_id,
+                module_id="m",
+                state=MeterState(
+                    span_id=span_id,
+                    register_wh=5000,
+                    register_at=campus.clock.now(),
+                    quarantined_at=campus.clock.now(),
+                ),
+                reason=Reason.REGISTER_FELL,
+                limits=ChannelLimits(rated_current_a=20, resolution_wh=10),
+                now=campus.clock.now(),
+            )
+        (alarm,) = [
+            one
+            for one in campus.ask("maintenance", "GET", "/alarms").json()["items"]
+            if one["circuit_id"] == circuit_id
+        ]
+        ids[circuit_id] = alarm["detail"]["quarantine_id"]
+    for circuit_id, quarantine_id in ids.items():
+        found = campus.ask("maintenance", "GET", "/quarantines", params={"circuit_id": circuit_id}).json()
+        assert [one["quarantine_id"] for one in found["items"]] == [quarantine_id]
+    nobodys = campus.ask("maintenance", "GET", "/quarantines", params={"circuit_id": "none"}).json()
+    assert nobodys["items"] == []

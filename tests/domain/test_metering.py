@@ -21,7 +21,7 @@ from dormpower.domain.meter_state import (
 )
 from dormpower.domain.metering import judge
 from dormpower.domain.segments import Boundary, Cause, Segment, narrow
-from dormpower.domain.spans import UnableToDecideError, begin_span, decide, new_state
+from dormpower.domain.spans import UnableToDecideError, accepted_step, begin_span, decide, new_state
 
 ZONE = ZoneInfo("Asia/Shanghai")
 RULES = MeteringRules(days=CampusDays(ZONE), boundary_within=timedelta(seconds=60))
@@ -185,6 +185,28 @@ def test_a_fall_is_never_accepted_without_its_modulus() -> None:
             limits=NO_MODULUS,
             rules=RULES,
         )
+
+
+NEARLY = LIMITS.modulus_wh - 50
+
+
+@pytest.mark.parametrize(
+    ("from_wh", "minutes", "energy_wh"),
+    [
+        (NEARLY, 60, 8050),  # 32 A × 250 V × 1.1 for an hour are 8800 Wh, and one resolution step
+        (NEARLY, 50, None),
+        (5_000_000, 60, None),  # a reset
+    ],
+)
+def test_a_fall_is_accepted_only_as_a_rollover_that_can_have_been_drawn(
+    from_wh: int, minutes: int, energy_wh: int | None
+) -> None:
+    step = {"from_wh": from_wh, "to_wh": 8000, "elapsed": minutes * MINUTE, "limits": LIMITS}
+    if energy_wh is None:
+        with pytest.raises(UnableToDecideError, match="dismiss it or have it estimated"):
+            accepted_step(**step)
+    else:
+        assert accepted_step(**step) == (energy_wh, Cause.ROLLOVER)
 
 
 def test_a_decision_on_a_point_that_returned_is_refused() -> None:
