@@ -47,7 +47,6 @@ class InfluxReadingsSettings:
     bucket: str
     token: SecretStr | None
     outbox_path: Path
-    keep_days: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +253,6 @@ def _readings(
                 "readings.token", section.token_file, section.token_env, folder=folder, findings=findings
             ),
             outbox_path=folder / section.outbox,
-            keep_days=section.keep_days,
         )
     return EmbeddedReadingsSettings(path=folder / section.path, keep_days=section.keep_days)
 

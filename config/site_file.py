@@ -5,7 +5,8 @@ there) is in `config/cross_checks.py`; the sections of control's rules are in `c
 """
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -73,6 +74,10 @@ class EmbeddedReadings(Section):
 class InfluxReadings(Section):
     """Readings in an InfluxDB."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "keep_days": "the retention period of the bucket says how long readings stay; set it in InfluxDB"
+    }
+
     store: Literal["influxdb"]
     url: Annotated[str, _url("http", "https")] = Field(
         description="http://HOST:PORT or https://…, no credentials"
@@ -82,7 +87,6 @@ class InfluxReadings(Section):
     token_file: str | None = Field(default=None, description="a file that holds the token")
     token_env: str | None = Field(default=None, description="the name of an environment variable")
     outbox: str = Field(default="readings-outbox.db", min_length=1, description="a file name")
-    keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
 
 
 class MqttSection(Section):

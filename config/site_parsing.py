@@ -67,7 +67,7 @@ def describe(error: ErrorDetails, document: Any, model: type[BaseModel]) -> tupl
     name = str(place[-1]) if place else ""
     key = show_key(place)
     if error["type"] == "extra_forbidden":
-        return key, _unknown_key(name, [*_keys_at(model, document, place[:-1])])
+        return key, _unknown_key(name, _model_at(model, document, place[:-1]))
     if error["type"].startswith("union_tag") and tags:
         tag = "transport" if "tcp" in tags else "store"
         chosen = found.get(tag) if isinstance(found, Mapping) else found
@@ -81,7 +81,10 @@ def describe(error: ErrorDetails, document: Any, model: type[BaseModel]) -> tupl
     return key, f"expected {expected or error['msg'].lower()}, got {show_value(found, key=name)}"
 
 
-def _unknown_key(name: str, known: list[str]) -> str:
+def _unknown_key(name: str, model: type[BaseModel] | None) -> str:
+    if model is not None and issubclass(model, Section) and name in model.elsewhere:
+        return f"unknown key here; {model.elsewhere[name]}"
+    known = _keys(model) if model else []
     from_file = [key for key in (f"{name}_file", f"{name}_env") if key in known]
     if from_file:
         return f"a secret must not stand inline; use {' or '.join(from_file)}"
@@ -127,8 +130,8 @@ def _keys(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-def _keys_at(model: type[BaseModel], document: Any, place: list[str | int]) -> list[str]:
-    """Return the keys that a mapping at this place may have."""
+def _model_at(model: type[BaseModel], document: Any, place: list[str | int]) -> type[BaseModel] | None:
+    """Return what a mapping at this place is read as; None where nothing is."""
     current: type[BaseModel] | None = model
     found = document
     variants: dict[str, type[Section]] | None = None
@@ -139,4 +142,4 @@ def _keys_at(model: type[BaseModel], document: Any, place: list[str | int]) -> l
     if variants and isinstance(found, Mapping):
         chosen = found.get("transport") or found.get("store")
         current = variants.get(str(chosen), current)
-    return _keys(current) if current else []
+    return current

@@ -2,8 +2,9 @@
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -69,3 +70,6 @@ class Section(BaseModel):
     """A mapping of the site file: frozen, and no key that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    # Keys that somebody may look for here, and where what they would say is said instead.
+    elsewhere: ClassVar[Mapping[str, str]] = {}

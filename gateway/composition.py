@@ -211,7 +211,7 @@ def open_readings(settings: Settings) -> ReadingsStore:
     """Open the readings store that the site file names, for writing."""
     chosen = settings.readings
     if isinstance(chosen, EmbeddedReadingsSettings):
-        return open_embedded(chosen.path, keep_days=chosen.keep_days)
+        return open_embedded(chosen.path)
     return open_influx(
         url=chosen.url,
         org=chosen.org,

@@ -21,7 +21,7 @@ import uvloop
 from sqlalchemy.engine import Connection
 
 from config.profiles import Profile
-from config.settings import Settings, UnableToLoadSiteError, load
+from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import (
     audit_log,
     counters,
@@ -251,8 +251,9 @@ class Gateway:
         with self.books.write() as connection:
             events.drop_before(connection, self.clock.now() - KEEP_EVENTS)
             silences.drop_before(connection, self.clock.now() - KEEP_SILENCES)
-        keep_days = self.settings.readings.keep_days
-        self.readings.drop_before(self.clock.now() - timedelta(days=keep_days))
+        kept = self.settings.readings
+        if isinstance(kept, EmbeddedReadingsSettings):  # the retention of an InfluxDB bucket is the server's
+            self.readings.drop_before(self.clock.now() - timedelta(days=kept.keep_days))
 
     # --- life ----------------------------------------------------------------------------------------------
 

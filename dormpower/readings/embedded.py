@@ -96,9 +96,8 @@ class EmbeddedReadings:
     processes: the file need not be there yet, which reads as an empty store.
     """
 
-    def __init__(self, path: Path, *, keep_days: int | None = None, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self.keep_days = keep_days
         self._read_only = read_only
         self._writing = threading.Lock()
         self._writer: sqlite3.Connection | None = None

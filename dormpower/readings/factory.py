@@ -9,12 +9,9 @@ from dormpower.readings.outbox import DEFAULT_MAX_BYTES, Outbox
 from dormpower.readings.port import ReadingTags
 
 
-def open_embedded(path: Path, *, keep_days: int | None = None, read_only: bool = False) -> EmbeddedReadings:
-    """Open the SQLite store. `read_only` for processes beside the gateway: the file need not exist yet.
-
-    `keep_days` is kept for the job that calls `drop_before`; None keeps everything.
-    """
-    return EmbeddedReadings(path, keep_days=keep_days, read_only=read_only)
+def open_embedded(path: Path, *, read_only: bool = False) -> EmbeddedReadings:
+    """Open the SQLite store. `read_only` for processes beside the gateway: the file need not exist yet."""
+    return EmbeddedReadings(path, read_only=read_only)
 
 
 def open_influx(

@@ -54,6 +54,14 @@ def faults_of(path: Path) -> list[str]:
 
 
 BROKEN = [
+    (
+        "lines:\n",
+        "readings: {store: influxdb, url: 'http://127.0.0.1:8086', bucket: dorm, keep_days: 90}\nlines:\n",
+        (
+            "site.yaml: readings.keep_days: unknown key here; the retention period of the bucket says how long "
+            "readings stay; set it in InfluxDB"
+        ),
+    ),
     ("port: 5020", "port: 70000", "site.yaml: lines[0].port: expected 1–65535, got 70000"),
     ("port: 5020", 'port: "5020"', "site.yaml: lines[0].port: expected 1–65535, got '5020'"),
     ("port: 5020", "prot: 5020", "site.yaml: lines[0].prot: unknown key, did you mean port?"),
