@@ -129,7 +129,7 @@ def usage_items(
         # The open day counts up to now: it may be seen though the residency may end before the day does.
         begins_at, ends_at = days.start_of(row.on), days.end_of(row.on)
         seen = any_covers(spans, begins_at, max(begins_at, min(ends_at, now)))
-        items.append(_day_json(row) if seen else _unseen_day(row.on, days.day_of(now)))
+        items.append(_day_json(row) if seen else _unseen_day(row.on))
     return items
 
 
@@ -172,7 +172,7 @@ def _day_json(row: usage.DayUsage) -> dict[str, Any]:
     return {name: getattr(row, name) for name in DayJson.model_fields}
 
 
-def _unseen_day(on: date, today: date) -> dict[str, Any]:
+def _unseen_day(on: date) -> dict[str, Any]:
     """A day that is not this resident's looks like one that is not known."""
     return {
         "on": on,
@@ -180,7 +180,7 @@ def _unseen_day(on: date, today: date) -> dict[str, Any]:
         "register_from_wh": None,
         "register_to_wh": None,
         "segments": 0,
-        "quality": "open" if on >= today else "estimated",
+        "quality": usage.Quality.OPEN,
     }
 
 

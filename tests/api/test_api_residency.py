@@ -59,12 +59,36 @@ def test_usage_shows_the_days_that_lie_wholly_within_the_residency(newcomer):
     query = {"from": str(today - timedelta(days=3)), "to": str(today)}
     own = newcomer.ask("student", "GET", f"/circuits/{CIRCUIT}/usage/daily", params=query).json()
     assert [one["energy_wh"] for one in own["items"]] == [None, None, 1000, None]
-    assert [one["quality"] for one in own["items"]][:3] == ["estimated", "estimated", "measured"]
+    assert [one["quality"] for one in own["items"]][:3] == ["open", "open", "measured"]
     assert own["total_wh"] == 1000
     staff = newcomer.ask("finance", "GET", f"/circuits/{CIRCUIT}/usage/daily", params=query).json()
     assert [one["energy_wh"] for one in staff["items"]] == [3000, 2000, 1000, None]
     assert staff["total_wh"] == 6000
     assert [one["on"] for one in staff["items"]] == [str(today - timedelta(days=ago)) for ago in (3, 2, 1, 0)]
+
+
+def test_a_day_before_the_residency_looks_like_one_that_nobody_knows(newcomer):
+    today = newcomer.clock.now().date()
+    before, unknown = str(today - timedelta(days=4)), str(today - timedelta(days=300))
+    with newcomer.books.write() as connection:
+        connection.execute(
+            settled_days.insert().values(
+                circuit_id=CIRCUIT,
+                used_on=today - timedelta(days=4),
+                account_id=f"acc-{CIRCUIT}",
+                energy_wh=4000,
+                estimated=False,
+                settled_at=newcomer.clock.now(),
+            )
+        )
+
+    def day(who, on):
+        query = {"from": on, "to": on}
+        (item,) = newcomer.ask(who, "GET", f"/circuits/{CIRCUIT}/usage/daily", params=query).json()["items"]
+        return {key: value for key, value in item.items() if key != "on"}
+
+    assert day("student", before) == day("finance", unknown)
+    assert day("finance", before)["energy_wh"] == 4000
 
 
 def test_the_timeline_begins_with_the_residency(newcomer):
