@@ -82,6 +82,7 @@ class FeederControl:
         self._executor = executor
         self._days = CampusDays(zone)
         self._state = ShedState()
+        self._listening_since_at = clock.now()
         self._meters: dict[tuple[str, int], tuple[int, datetime]] = {}
         self._powers: dict[str, tuple[int, datetime]] = {}
         self._feeder_channels = {
@@ -125,7 +126,7 @@ class FeederControl:
 
     def load(self) -> None:
         """Take the state over from the books, and let go what is no longer ours to hold (mode, site)."""
-        now = self._clock.now()
+        now = self._listening_since_at = self._clock.now()
         with self._books.write() as connection:
             feeders.keep_only(connection, [feeder.feeder_id for feeder in self._site.feeders])
             self._state = feeders.load(connection)
@@ -224,6 +225,7 @@ class FeederControl:
                 for load in loads
             ),
             today=self._days.day_of(now),
+            listening_since_at=self._listening_since_at,
         )
         made = plan(facts, self._state, self.policy, now=now)
         self._write(made, standing, now)

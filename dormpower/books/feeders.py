@@ -61,7 +61,8 @@ class OffOnDay:
 def feeder_written(state: FeederState) -> dict[str, Any]:
     """Return a feeder's memory as JSON; nothing is lost."""
     return {
-        "below_since_at": state.below_since_at.isoformat() if state.below_since_at else None,
+        "below_since_at": _instant_written(state.below_since_at),
+        "below_seen_at": _instant_written(state.below_seen_at),
         "points": [[at.isoformat(), power_w] for at, power_w in state.points],
         "loss": state.loss,
         "alarms": [kind.value for kind in state.alarms],
@@ -69,10 +70,10 @@ def feeder_written(state: FeederState) -> dict[str, Any]:
 
 
 def feeder_read(written: Mapping[str, Any]) -> FeederState:
-    """Return the memory that `feeder_written` wrote."""
-    since = written["below_since_at"]
+    """Return the memory that `feeder_written` wrote; an older version's timers begin anew."""
     return FeederState(
-        below_since_at=datetime.fromisoformat(since) if since else None,
+        below_since_at=_instant_read(written["below_since_at"]),
+        below_seen_at=_instant_read(written.get("below_seen_at")),
         points=tuple((datetime.fromisoformat(at), power_w) for at, power_w in written["points"]),
         loss=written["loss"],
         alarms=tuple(AlarmKind(kind) for kind in written["alarms"]),
@@ -83,14 +84,21 @@ def turn_written(turn: Turn) -> dict[str, Any]:
     """Return a circuit's memory as JSON; nothing is lost."""
     written = asdict(turn)
     for name in _INSTANTS:
-        written[name] = written[name].isoformat() if written[name] else None
+        written[name] = _instant_written(written[name])
     return written
 
 
 def turn_read(written: Mapping[str, Any]) -> Turn:
     """Return the memory that `turn_written` wrote."""
-    instants = {name: datetime.fromisoformat(written[name]) if written[name] else None for name in _INSTANTS}
-    return Turn(**{**written, **instants})
+    return Turn(**{**written, **{name: _instant_read(written[name]) for name in _INSTANTS}})
+
+
+def _instant_written(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _instant_read(written: str | None) -> datetime | None:
+    return None if written is None else datetime.fromisoformat(written)
 
 
 def load(connection: Connection) -> ShedState:

@@ -80,7 +80,7 @@ def demands(
             source, measured_w = Source.SUMMED, round(summed_w * (1 + before.loss))
         else:
             flowing[feeder_id] = None
-            states[feeder_id] = replace(before, below_since_at=None)
+            states[feeder_id] = _with_timer(before, _kept_timer(before, policy, now=now))
             found[feeder_id] = Demand(
                 feeder_id=feeder_id, limit_w=feeder.limit_w, source=Source.UNKNOWN, sampled_at=feeder.power_at
             )
@@ -200,9 +200,11 @@ def _judge(
     sure_w = (expected_w if shadow else measured_w) + reserve_w
     points = _points(state.points, demand.sampled_at or now, expected_w, policy, now=now)
     slope = _slope([*points, (demand.sampled_at or now, expected_w)])
-    below = demand.may_restore and sure_w < policy.restore_below * demand.limit_w
-    below_since_at = (state.below_since_at or now) if below else None
-    sustained = below_since_at is not None and now - below_since_at >= timedelta(seconds=policy.sustained_s)
+    state = _with_timer(state, _timer(replace(demand, sure_w=sure_w), state, policy, now=now))
+    since_at = state.below_since_at
+    sustained = (
+        demand.may_restore and since_at is not None and now - since_at >= timedelta(seconds=policy.sustained_s)
+    )
     return (
         replace(
             demand,
@@ -212,8 +214,35 @@ def _judge(
             reserved_w=reserve_w,
             sustained=sustained,
         ),
-        replace(state, below_since_at=below_since_at, points=points),
+        replace(state, points=points),
     )
+
+
+_Timer = tuple[datetime, datetime]  # since when the demand has been below, and when that was last seen
+
+
+def _timer(demand: Demand, state: FeederState, policy: SheddingPolicy, *, now: datetime) -> _Timer | None:
+    """Return the hysteresis' timer after this decision; None while the demand is not low enough."""
+    if demand.sure_w >= policy.restore_below * demand.limit_w:
+        return None
+    kept = _kept_timer(state, policy, now=now)
+    if not demand.may_restore:
+        return kept  # a sum alone neither starts the timer nor, for a while, ends it
+    return (kept[0] if kept else now, demand.sampled_at or now)
+
+
+def _kept_timer(state: FeederState, policy: SheddingPolicy, *, now: datetime) -> _Timer | None:
+    """Return the timer over a silence: nobody knows what the demand was in one longer than `silent_s`."""
+    if state.below_since_at is None or state.below_seen_at is None:
+        return None
+    if now - state.below_seen_at > timedelta(seconds=policy.silent_s):
+        return None
+    return state.below_since_at, state.below_seen_at
+
+
+def _with_timer(state: FeederState, timer: _Timer | None) -> FeederState:
+    since_at, seen_at = timer or (None, None)
+    return replace(state, below_since_at=since_at, below_seen_at=seen_at)
 
 
 def _pending_w(

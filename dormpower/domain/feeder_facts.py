@@ -80,22 +80,30 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that one decision looks at. `today` is the campus day."""
+    """Everything that one decision looks at. `today` is the campus day.
+
+    `listening_since_at` is since when samples have been coming in: after a start nothing is known at first, and
+    that alone is no alarm.
+    """
 
     feeders: tuple[FeederFacts, ...]
     loads: tuple[Load, ...]
     today: date
+    listening_since_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeederState:
     """What is remembered of a feeder: the hysteresis' timer, the trend, the loss, the standing alarms.
 
+    `below_since_at` is since when the demand has been below `restore_below`, `below_seen_at` when that was last
+    seen: the timer outlives a silence (a restart among them) of `silent_s`, and not a longer one.
     `points` are (instant, watts) of its demand, moved by what we switched, so that the trend is the residents'
     own. `loss` is what the meter counts beyond its circuits' sum, as a share of that sum.
     """
 
     below_since_at: datetime | None = None
+    below_seen_at: datetime | None = None
     points: tuple[tuple[datetime, int], ...] = ()
     loss: float = 0.0
     alarms: tuple[AlarmKind, ...] = ()

@@ -95,7 +95,7 @@ def _swap(draft: Draft, load: Load, pickup: int) -> int:
 
     All or nothing: to shed some without being able to return the one would only make it worse.
     """
-    substitutes: list[Load] = []
+    substitutes: list[tuple[Load, str]] = []  # and the feeder that lacks the room
     rooms: set[str] = set()
     missing = False
     for feeder_id in draft.path(load):
@@ -108,37 +108,30 @@ def _swap(draft: Draft, load: Load, pickup: int) -> int:
             + draft.promised_w.get(feeder_id, 0)
             + pickup
             - _ceiling_w(draft, feeder_id)
-            - sum(one.power_w or 0 for one in substitutes if feeder_id in draft.path(one))
+            - sum(one.power_w or 0 for one, _ in substitutes if feeder_id in draft.path(one))
         )
         for candidate in draft.candidates_below(feeder_id):
             if need_w <= 0:
                 break
             if candidate.room_id in rooms or candidate.room_id == load.room_id:
                 continue
-            substitutes.append(candidate)
+            substitutes.append((candidate, feeder_id))
             rooms.add(candidate.room_id)
             need_w -= candidate.power_w or 0
         missing = missing or need_w > 0
-    if missing or not _leaves_some_in_hand(draft, load, substitutes, rooms):
+    if missing or (substitutes and not _leaves_some_in_hand(draft, load, rooms)):
         return 0
-    for one in substitutes:
-        draft.take_off(one, feeder_id=_for_feeder(draft, load), why=Why.SWAP, for_circuit_id=load.circuit_id)
+    for one, feeder_id in substitutes:
+        draft.take_off(one, feeder_id=feeder_id, why=Why.SWAP, for_circuit_id=load.circuit_id)
     draft.promise(load, pickup)
     draft.mark_swap(load)
     return 1
 
 
-def _leaves_some_in_hand(draft: Draft, load: Load, substitutes: Sequence[Load], rooms: set[str]) -> bool:
-    """Whether enough could still be shed at the next rise: a swap never takes the last ones."""
-    if not substitutes:
-        return True
+def _leaves_some_in_hand(draft: Draft, load: Load, rooms: set[str]) -> bool:
+    """Whether enough could still be shed at the next rise: a swap never takes the last `rooms`."""
     for feeder_id in draft.path(load):
         left_w = sum(one.power_w or 0 for one in draft.candidates_below(feeder_id) if one.room_id not in rooms)
         if left_w < IN_HAND * draft.demands[feeder_id].limit_w:
             return False
     return True
-
-
-def _for_feeder(draft: Draft, load: Load) -> str:
-    """Return the feeder whose limit keeps a circuit off: the one that it was shed for."""
-    return draft.turns.get(load.circuit_id, NO_TURN).feeder_id or load.feeder_id

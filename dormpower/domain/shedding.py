@@ -28,6 +28,7 @@ from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.demand import Tree, demands, moved
 from dormpower.domain.fairness import begin_period, shedding_order, watch
 from dormpower.domain.feeder_facts import (
+    NO_FEEDER_STATE,
     NO_TURN,
     Facts,
     FeederAlarm,
@@ -67,7 +68,7 @@ def plan(facts: Facts, state: ShedState, policy: SheddingPolicy, *, now: datetim
     for feeder_id in tree.deepest_first:
         _shed_for(draft, feeder_id)
     give_back(draft, in_tree)
-    alarms = _alarms(draft)
+    alarms = _alarms(draft, state, listening_since_at=facts.listening_since_at)
     return Plan(
         at=now,
         demands=tuple(found[feeder_id] for feeder_id in sorted(found)),
@@ -105,9 +106,13 @@ def _shed_for(draft: Draft, feeder_id: str) -> None:
         need_w -= load.power_w or 0
 
 
-def _alarms(draft: Draft) -> tuple[FeederAlarm, ...]:
+def _alarms(draft: Draft, before: ShedState, *, listening_since_at: datetime | None) -> tuple[FeederAlarm, ...]:
     """Return what stands: at its limit, unknown, and turns that are too long."""
     shadow = draft.policy.mode is Enforcement.SHADOW
+    # Just after a start nothing has been heard yet: unknown then is news only once it lasts.
+    starting = listening_since_at is not None and draft.now - listening_since_at <= timedelta(
+        seconds=draft.policy.silent_s
+    )
     restored = {one.circuit_id for one in draft.restores}
     off: dict[str, int] = {}
     too_long: dict[str, int] = {}
@@ -130,7 +135,8 @@ def _alarms(draft: Draft) -> tuple[FeederAlarm, ...]:
         over = demand.measured_w is not None and demand.measured_w > demand.limit_w
         if over or (off.get(feeder_id) and not shadow):
             kinds.append(AlarmKind.FEEDER_OVERLOADED)
-        if demand.source is Source.UNKNOWN:
+        stood = AlarmKind.FEEDER_UNKNOWN in before.feeders.get(feeder_id, NO_FEEDER_STATE).alarms
+        if demand.source is Source.UNKNOWN and (stood or not starting):
             kinds.append(AlarmKind.FEEDER_UNKNOWN)
         if too_long.get(feeder_id) and not shadow:
             kinds.append(AlarmKind.MAX_OFF_EXCEEDED)
