@@ -10,7 +10,6 @@ from datetime import datetime
 from config.profiles import ModbusProfile, MqttProfile, Profile
 from config.settings import EmbeddedReadingsSettings, Settings
 from dormpower.clock import Clock
-from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.meter_state import ChannelLimits
@@ -154,23 +153,6 @@ def _controlled(
         has_readback=profile.confirms,
         min_off_s=MIN_OFF_S[circuit.kind.value],
         self_restore_s=profile.self_restore_s,
-    )
-
-
-def arrears_policy(settings: Settings, *, shadow: bool) -> ArrearsPolicy:
-    """Return the site's arrears policy; a restored site decides in shadow until an admin confirms."""
-    section = settings.policies.arrears
-    mode = Enforcement(section.mode)
-    if shadow and mode is Enforcement.ENFORCE:
-        mode = Enforcement.SHADOW
-    return ArrearsPolicy(
-        zone=settings.zone,
-        low_wh=section.low_wh,
-        critical_wh=section.critical_wh,
-        overdraft_wh=section.overdraft_wh,
-        warning_lead_s=section.warning_lead_s,
-        courtesy=section.courtesy,
-        mode=mode,
     )
 
 

@@ -69,6 +69,7 @@ class Control:
         self._zone = zone
         self._stale_after_s = stale_after_s
         self._policies = policies
+        self._closings = spread
         self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
         self._wake = wake
         # Held from the start of a look until memory knows its outcome: the next look starts from there. Intake
@@ -122,7 +123,7 @@ class Control:
             commands.interrupt_unfinished(connection, now)
             states.set_stale_after_s(connection, self._stale_after_s)
             in_shadow = shadow.awaits_confirmation(connection)
-            policy_changes.take_over(connection, self._policies, shadow_only=in_shadow, now=now)
+            policy_changes.take_over(connection, self._policies, self._closings, shadow_only=in_shadow, now=now)
         with self._books.read() as connection:
             everything = list(self._memories.values())
             for start in range(0, len(everything), SWEEP_CHUNK):

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, feeders, holds
+from dormpower.books import alarms, feeders, holds, policies
 from dormpower.books.database import Books
 from dormpower.books.tables import holds as holds_table
 from dormpower.clock import Clock
@@ -39,6 +39,7 @@ from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.domain.shedding import RULE, plan
 from dormpower.domain.site import Site
 from gateway.control_memory import CircuitMemory
+from gateway.policies import described
 
 log = structlog.get_logger()
 
@@ -56,6 +57,11 @@ class StandingShed:
     shadow: bool
 
 
+def _holds_so(policy: SheddingPolicy, hold: StandingShed) -> bool:
+    """Whether a policy's mode has such a hold."""
+    return policy.mode is not Enforcement.OFF and hold.shadow is (policy.mode is Enforcement.SHADOW)
+
+
 class FeederControl:
     """The shedding of a site. `note_` methods and `cycle` belong to the event loop's thread."""
 
@@ -66,6 +72,7 @@ class FeederControl:
         clock: Clock,
         site: Site,
         policy: SheddingPolicy,
+        configured: SheddingPolicy | None = None,
         memory: Callable[[str], CircuitMemory],
         reachable: Callable[[CircuitMemory], bool],
         handle_intents: Callable[[], Awaitable[int]],
@@ -73,6 +80,7 @@ class FeederControl:
         zone: ZoneInfo,
     ) -> None:
         self.policy = policy
+        self._configured = configured or policy
         self._books = books
         self._clock = clock
         self._site = site
@@ -130,10 +138,26 @@ class FeederControl:
         with self._books.write() as connection:
             feeders.keep_only(connection, [feeder.feeder_id for feeder in self._site.feeders])
             self._state = feeders.load(connection)
-            for hold in self._standing(connection):
-                wrong_mode = self.policy.mode is Enforcement.OFF or hold.shadow != self._shadow
-                if wrong_mode or hold.circuit_id not in self._circuits:
-                    self._release(connection, hold, {"why": "not_in_force", "mode": self.policy.mode}, now)
+            self.take_over(connection, self.policy, self._configured, now=now)
+
+    def take_over(
+        self,
+        connection: Connection,
+        policy: SheddingPolicy,
+        configured: SheddingPolicy,
+        *,
+        now: datetime,
+        actor: str = policies.ACTOR,
+    ) -> None:
+        """Put a policy on record and let go what is not held by it, in the caller's transaction.
+
+        `configured` is the policy as the site has it, `policy` the same at this clock's speed and, for restored
+        books that nobody has confirmed, in shadow.
+        """
+        policies.record(connection, rule=RULE, described=described(configured), actor=actor, now=now)
+        for hold in self._standing(connection):
+            if hold.circuit_id not in self._circuits or not _holds_so(policy, hold):
+                self._release(connection, hold, {"why": "not_in_force", "mode": policy.mode}, now)
 
     async def run(self) -> None:
         """Decide once a cycle until cancelled."""

@@ -71,6 +71,9 @@ class Policy(Protocol):
     def mode_of(self, circuit_id: str) -> Enforcement:
         """Return the mode in force for a circuit."""
 
+    def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:
+        """Whether a standing hold of the rule may go on: such a one, enforced or shadow, can be in force."""
+
     def quiet(self, available_wh: int) -> bool:
         """Whether a balance alone says that there is nothing to decide: the cheap test for the common case."""
 
@@ -142,6 +145,10 @@ class ArrearsRule(WatchesNothing):
         """Return the site's mode: arrears have no overrides."""
         return self.policy.mode
 
+    def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
+        """Whether the site's mode has such holds."""
+        return mode_of_hold(hold) is in_shadow_only(self.policy.mode, shadow_only=shadow_only)
+
     def quiet(self, available_wh: int) -> bool:
         """Above the first warning's threshold there is nothing to decide."""
         return available_wh > self.policy.low_wh
@@ -192,5 +199,15 @@ def plain(value: Any) -> Any:
 
 
 def mode_in_force(mode: Enforcement, facts: CircuitFacts) -> Enforcement:
+    """Return the mode that counts for a circuit looked at."""
+    return in_shadow_only(mode, shadow_only=facts.shadow_only)
+
+
+def in_shadow_only(mode: Enforcement, *, shadow_only: bool) -> Enforcement:
     """Return the mode that counts: restored books that nobody has confirmed yet open no relay."""
-    return Enforcement.SHADOW if facts.shadow_only and mode is Enforcement.ENFORCE else mode
+    return Enforcement.SHADOW if shadow_only and mode is Enforcement.ENFORCE else mode
+
+
+def mode_of_hold(hold: Hold) -> Enforcement:
+    """Return the mode in which a hold was placed."""
+    return Enforcement.SHADOW if hold.shadow else Enforcement.ENFORCE

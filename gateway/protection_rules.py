@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from dormpower.domain import loadsteps, prohibited, protection
-from dormpower.domain.holds import Enforcement, Reason
+from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.loadsteps import NOTHING_SEEN, StepWatch
 from dormpower.domain.prohibited import ProhibitedFacts, ProhibitedPolicy
 from dormpower.domain.protection import OverCounts, OverloadFacts, OverloadPolicy
 from dormpower.domain.samples import ChannelSample
 from gateway.night_limits import NightLimits, lowest_in_force
-from gateway.policies import CircuitFacts, Decision, mode_in_force
+from gateway.policies import CircuitFacts, Decision, in_shadow_only, mode_in_force, mode_of_hold
 
 NO_COUNTS = OverCounts()
 
@@ -54,6 +54,11 @@ class OverloadRule:
         return next(
             (mode for mode in (Enforcement.ENFORCE, Enforcement.SHADOW) if mode in modes), Enforcement.OFF
         )
+
+    def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
+        """Whether one of the circuit's limits has such holds."""
+        modes = {in_shadow_only(mode, shadow_only=shadow_only) for mode in self._modes(circuit_id)}
+        return mode_of_hold(hold) in modes
 
     def quiet(self, available_wh: int) -> bool:  # noqa: ARG002
         """A balance says nothing here."""
@@ -159,6 +164,10 @@ class ProhibitedRule:
         """Return the mode in force for a circuit."""
         policy = self.placed.by_circuit.get(circuit_id)
         return Enforcement.OFF if policy is None else policy.mode
+
+    def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
+        """Whether the circuit's mode has such holds."""
+        return mode_of_hold(hold) is in_shadow_only(self.mode_of(circuit_id), shadow_only=shadow_only)
 
     def quiet(self, available_wh: int) -> bool:  # noqa: ARG002
         """A balance says nothing here."""

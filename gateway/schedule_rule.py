@@ -13,7 +13,7 @@ from dormpower.domain.curfew import CurfewPolicy, CurfewRule, NightLimit, Outage
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
 from dormpower.domain.scopes import Where
-from gateway.policies import CircuitFacts, Decision, WatchesNothing
+from gateway.policies import CircuitFacts, Decision, WatchesNothing, in_shadow_only, mode_of_hold
 
 
 class ScheduleRule(WatchesNothing):
@@ -44,8 +44,21 @@ class ScheduleRule(WatchesNothing):
         }
 
     def mode_of(self, circuit_id: str) -> Enforcement:  # noqa: ARG002 - the protocol's
-        """Return the site's mode of curfews; planned outages are always in force."""
+        """Return the site's mode of curfews."""
         return self._policy.mode
+
+    def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:
+        """Whether curfews or a planned outage have such holds; an outage is enforced whatever the mode is.
+
+        One hold serves both, and its evidence names the outage only where that has moved its end.
+        """
+        modes = {self._policy.mode}
+        where = self._where_of.get(circuit_id)
+        if where is not None and any(
+            one.from_at <= now < one.to_at and one.scope.covers(where) for one in self._outages
+        ):
+            modes.add(Enforcement.ENFORCE)
+        return mode_of_hold(hold) in {in_shadow_only(mode, shadow_only=shadow_only) for mode in modes}
 
     def quiet(self, available_wh: int) -> bool:  # noqa: ARG002 - the protocol's
         """A balance says nothing here."""

@@ -8,6 +8,8 @@ nobody waits for more than the crowd before it.
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+RULE = "rule:closings"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpreadPolicy:
