@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
@@ -18,8 +19,10 @@ from api.journal_counter import journal_counter
 from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
-from dormpower.clock import UnableToReadClockError, load_clock
+from dormpower.clock import Clock, UnableToReadClockError
+from dormpower.clock_keeping import keep_clock
 from dormpower.domain.tariff import Price
+from dormpower.event_log import log_to
 from dormpower.messages.catalogue import LANGUAGES
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m api")
     parser.add_argument("--config", type=Path, default=None)
     wanted = parser.parse_args(arguments)
-    _log_to_stderr()
+    log_to(sys.stderr)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again after it has stopped; being asked to stop is no failure.
         signal.signal(number, lambda *_arguments: None)
@@ -74,14 +77,12 @@ def run(settings: Settings) -> None:
     try:
         wait_until_reachable(books, timeout_s=_DATABASE_TIMEOUT_S)
         migration.require_current(books)
-        readings = open_readings(settings)
-        try:
-            app = create_app(context_of(settings, books=books, readings=readings), extensions=_extensions())
+        with closing(open_readings(settings)) as readings, keep_clock(settings.folder) as clock:
+            context = context_of(settings, books=books, readings=readings, clock=clock)
+            app = create_app(context, extensions=_extensions())
             log.info("api.started", host=settings.api.host, port=settings.api.port)
             _Server(server_config(settings, app), app).run()
             log.info("api.stopped")
-        finally:
-            readings.close()
     finally:
         books.close()
 
@@ -102,12 +103,12 @@ def open_readings(settings: Settings) -> ReadingsStore:
     )
 
 
-def context_of(settings: Settings, *, books: Books, readings: ReadingsStore) -> ApiContext:
+def context_of(settings: Settings, *, books: Books, readings: ReadingsStore, clock: Clock) -> ApiContext:
     """Return what the application stands on, from a site's settings."""
     return ApiContext(
         books=books,
         readings=readings,
-        clock=load_clock(settings.folder),
+        clock=clock,
         zone=settings.zone,
         low_wh=settings.policies.arrears.low_wh,
         critical_wh=settings.policies.arrears.critical_wh,
@@ -147,19 +148,6 @@ def server_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         backlog=_BACKLOG,
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_DRAIN_S,
-    )
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
 
 

@@ -3,19 +3,24 @@
 The *campus clock* is `campus_epoch + (real - real_epoch) × speed`. It is one record, `clock.json` in the data
 folder, that all processes of a campus share; without the file campus time is real time. Policies, days, prices
 and warnings follow campus time. Poll periods, socket time-outs, command expiry, sessions and rate limits follow
-real time.
+real time. A campus whose time does not run with the real one is kept by the processes that live by it
+(`dormpower.clock_keeping`): read by others, it never goes further than a little after their last note.
 """
 
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 MAX_SPEED = 600
 CLOCK_FILE = "clock.json"
+SEEN_FILE = "clock.seen"
+NOTE_EVERY_S = 1.0
+# Between two notes nobody knows how far campus time went: a clock that was left alone stands a little later.
+_SEEN_MARGIN_S = 2 * NOTE_EVERY_S
 
 
 class UnableToReadClockError(Exception):
@@ -41,11 +46,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CampusClock:
-    """Campus time running `speed` times as fast as real time since a pair of epochs."""
+    """Campus time running `speed` times as fast as real time since a pair of epochs, at most to `not_after`."""
 
     campus_epoch: datetime
     real_epoch: datetime
     speed: float = 1.0
+    not_after: datetime | None = None
 
     def now(self) -> datetime:
         """Return the campus instant, UTC."""
@@ -53,7 +59,13 @@ class CampusClock:
 
     def at(self, real_at: datetime) -> datetime:
         """Return the campus instant that belongs to a real one."""
-        return self.campus_epoch + (real_at - self.real_epoch) * self.speed
+        campus_at = self.campus_epoch + (real_at - self.real_epoch) * self.speed
+        return campus_at if self.not_after is None else min(campus_at, self.not_after)
+
+    @property
+    def stands(self) -> bool:
+        """Whether campus time stands still: nobody keeps it."""
+        return self.not_after is not None and self.now() >= self.not_after
 
     def real_now(self) -> datetime:
         """Return the real instant, UTC."""
@@ -102,7 +114,26 @@ def load_clock(folder: Path) -> CampusClock:
         raise UnableToReadClockError(
             f"{path}: speed: expected above 0 and at most {MAX_SPEED}, got {clock.speed}"
         )
-    return clock
+    return replace(clock, not_after=_not_after(folder, clock))
+
+
+def _not_after(folder: Path, clock: CampusClock) -> datetime | None:
+    """Return the last campus instant that a kept clock may show; None for a clock that runs by itself.
+
+    Campus time that is real time runs by itself; one that is ahead of it waits until real time catches up.
+    """
+    real_now = clock.real_now()
+    if clock.speed == 1.0 and clock.at(real_now) <= real_now:
+        return None
+    path = folder / SEEN_FILE
+    try:
+        seen = datetime.fromisoformat(path.read_text(encoding="utf-8").strip())
+        last = seen + timedelta(seconds=_SEEN_MARGIN_S * clock.speed)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as fault:
+        raise UnableToReadClockError(f"{path}: expected the campus instant last seen, got {fault}") from fault
+    return max(last, real_now) if clock.speed == 1.0 else last
 
 
 def start_clock(folder: Path, *, speed: float, campus_start: datetime) -> CampusClock:

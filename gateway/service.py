@@ -35,10 +35,12 @@ from dormpower.books import (
 )
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
 from dormpower.books.sites import UnableToSyncSiteError, sync_site
-from dormpower.clock import Clock, UnableToReadClockError, load_clock
+from dormpower.clock import Clock, UnableToReadClockError
+from dormpower.clock_keeping import keep_clock
 from dormpower.domain.days import CampusDays
 from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.domain.scopes import where_of
+from dormpower.event_log import log_to
 from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
@@ -411,11 +413,10 @@ async def _cancel(tasks: Sequence[asyncio.Task[object]]) -> None:
 # --- the process ---------------------------------------------------------------------------------------------
 
 
-async def _serve(settings: Settings, books: Books) -> None:
+async def _serve(settings: Settings, books: Books, clock: Clock) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    clock = load_clock(settings.folder)
     gateway_id = settings.gateway.gateway_id
     take_lease(gateway_id=gateway_id, books=books, clock=clock)
     try:
@@ -452,7 +453,8 @@ def run(settings: Settings) -> None:
             wait_until_reachable(books, timeout_s=DATABASE_TIMEOUT_S)
             migration.require_current(books)
             collect_seldom()
-            uvloop.run(_serve(settings, books))
+            with keep_clock(settings.folder) as clock:
+                uvloop.run(_serve(settings, books, clock))
         finally:
             books.close()
 
@@ -462,15 +464,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway")
     parser.add_argument("--config", type=Path, default=None)
     wanted = parser.parse_args(arguments)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
+    log_to(sys.stderr)
     try:
         run(load(wanted.config))
     except (

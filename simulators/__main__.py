@@ -11,7 +11,9 @@ from pathlib import Path
 import structlog
 
 from config.settings import Settings, UnableToLoadSiteError, load
-from dormpower.clock import UnableToReadClockError, load_clock
+from dormpower.clock import Clock, UnableToReadClockError
+from dormpower.clock_keeping import keep_clock
+from dormpower.event_log import log_to
 from simulators.access import UnableToReadCredentialsError, load_credentials
 from simulators.broker import EmbeddedBroker
 from simulators.campus import Campus, build_campus
@@ -81,14 +83,14 @@ def _load_factors(folder: Path) -> dict[str, float]:
     return {str(room_id): float(factor) for room_id, factor in record.items()}
 
 
-async def _run(arguments: argparse.Namespace, settings: Settings) -> None:
+async def _run(arguments: argparse.Namespace, settings: Settings, clock: Clock) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     campus = build_campus(
         settings.site,
         seed=arguments.seed,
-        clock=load_clock(settings.folder),
+        clock=clock,
         wire=Wire(baud=arguments.wire_baud) if arguments.wire_baud else None,
         unknown_unit_code=0x0B if arguments.unknown_unit_exception else None,
         load_factors=_load_factors(settings.folder),
@@ -127,8 +129,11 @@ def main() -> int:
     parser.add_argument("--wire-baud", type=int, help="give the lines the timing of a serial bus")
     parser.add_argument("--unknown-unit-exception", action="store_true", help="Modbus TCP: 0Bh, not silence")
     arguments = parser.parse_args()
+    log_to(sys.stderr)
     try:
-        asyncio.run(_run(arguments, load(arguments.config)))
+        settings = load(arguments.config)
+        with keep_clock(settings.folder) as clock:
+            asyncio.run(_run(arguments, settings, clock))
     except _REFUSALS as refusal:
         sys.stderr.write(f"{refusal}\n")
         return 1

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         wanted.data.mkdir(parents=True, exist_ok=True)
         if (wanted.data / SITE_FILE).exists():
-            _refresh(wanted.data, rooms=wanted.rooms, port=wanted.port, seed=wanted.seed)
+            _refresh(wanted)
         else:
             _make(wanted)
     except (UnableToMakeDemoSiteError, OSError, ValueError) as refusal:
@@ -110,23 +110,33 @@ def _readings(url: str | None, folder: Path) -> dict[str, Any]:
     return readings
 
 
-def _refresh(folder: Path, *, rooms: int | None, port: int | None, seed: int | None) -> None:
-    """Keep what is there; only ports that others took meanwhile are replaced."""
-    path = folder / SITE_FILE
+def _refresh(wanted: argparse.Namespace) -> None:
+    """Keep what is there, refusing what was asked for differently; only ports that others took are replaced."""
+    path = wanted.data / SITE_FILE
     try:
-        record = json.loads((folder / DEMO_FILE).read_text(encoding="utf-8"))
+        record = json.loads((wanted.data / DEMO_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as fault:
         raise UnableToMakeDemoSiteError(
             f"{path}: this site was not made by the demo; name another folder with --data"
         ) from fault
-    for name, asked in (("rooms", rooms), ("seed", seed)):
-        if asked is not None and asked != record[name]:
-            raise UnableToMakeDemoSiteError(
-                f"{path}: this demo has {name} {record[name]}, asked for {asked}; "
-                "name another folder with --data"
-            )
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     before = copy.deepcopy(document)
+    for name, present, asked in (
+        ("rooms", record["rooms"], wanted.rooms),
+        ("seed", record["seed"], wanted.seed),
+        # The readings that are there would not move along.
+        ("readings in", document["readings"].get("url", "an embedded store"), wanted.influxdb),
+    ):
+        if asked is not None and asked != present:
+            raise UnableToMakeDemoSiteError(
+                f"{path}: this demo has {name} {present}, asked for {asked}; name another folder with --data"
+            )
+    _replace_taken_ports(document, record, wanted)
+    if document != before:
+        _write_site(path, document)
+
+
+def _replace_taken_ports(document: dict[str, Any], record: dict[str, Any], wanted: argparse.Namespace) -> None:
     for line in document["lines"]:
         if line.get("host") == HOST and not _is_free(line["port"]):
             line["port"] = free_ports(1, host=HOST)[0]
@@ -135,13 +145,11 @@ def _refresh(folder: Path, *, rooms: int | None, port: int | None, seed: int | N
     ):
         record["broker_port"] = free_ports(1, host=HOST)[0]
         document["mqtt"]["url"] = f"mqtt://{HOST}:{record['broker_port']}"
-        (folder / DEMO_FILE).write_text(json.dumps(record), encoding="utf-8")
-    if port is not None:
-        document["api"]["port"] = port
+        (wanted.data / DEMO_FILE).write_text(json.dumps(record), encoding="utf-8")
+    if wanted.port is not None:
+        document["api"]["port"] = wanted.port
     elif not _is_free(document["api"]["port"]):
         document["api"]["port"] = free_ports(1, host=HOST)[0]
-    if document != before:
-        _write_site(path, document)
 
 
 def _is_free(port: int) -> bool:

@@ -21,7 +21,7 @@ class ArchivedFile:
 
     name: str
     path: str
-    role: str  # site|rooms|clock|books|books_dump|readings
+    role: str  # site|rooms|clock|clock_seen|books|books_dump|readings
     size_bytes: int
     sha256: str
 

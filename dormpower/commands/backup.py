@@ -22,7 +22,7 @@ import typer
 
 from config.settings import EmbeddedReadingsSettings, Settings, load
 from dormpower.books import audit_log, migration
-from dormpower.clock import CLOCK_FILE, load_clock
+from dormpower.clock import CLOCK_FILE, SEEN_FILE, load_clock
 from dormpower.commands.archive import FORMAT, ArchivedFile, Manifest, describe, pack
 from dormpower.commands.opening import ConfigOption, operator, site_books
 
@@ -97,6 +97,7 @@ def collect(settings: Settings, folder: Path) -> Manifest:
     if settings.rooms_path is not None:
         collection.copy(settings.rooms_path, name=f"rooms{settings.rooms_path.suffix}", role="rooms")
     collection.copy(settings.folder / CLOCK_FILE, name=CLOCK_FILE, role="clock")
+    collection.copy(settings.folder / SEEN_FILE, name=SEEN_FILE, role="clock_seen")
     return Manifest(
         format=FORMAT,
         site_id=settings.site.site_id,

@@ -8,14 +8,22 @@ import json
 import random
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from datetime import timedelta
+from http import HTTPStatus
 
 import sqlalchemy as sa
 import structlog
 
 from dormpower.books.database import Books
 from dormpower.books.tables import circuits, holds, residencies
-from dormpower.books.users import find_user, issue_token
+from dormpower.books.users import (
+    IssuedToken,
+    UnableToFindTokenError,
+    find_user,
+    issue_token,
+    revoke_token,
+)
 from dormpower.clock import CampusClock
 from dormpower.domain.holds import Reason
 
@@ -24,6 +32,7 @@ _log = structlog.get_logger()
 _SHORTEST_WAIT_H = 18
 _LONGEST_WAIT_H = 60
 _AT_ONCE = 3
+_TOKEN_DAYS = 1
 _AMOUNTS_FEN = (500, 1000, 2000, 3000)
 
 
@@ -34,10 +43,7 @@ class Payers:
         self._books = books
         self._clock = clock
         self._address = address
-        with books.write() as connection:
-            finance = find_user(connection, username="finance")
-            real_now = clock.real_now()
-            self._token = issue_token(connection, user_id=finance.user_id, days=1, now=real_now).secret
+        self._token: IssuedToken | None = None
         self._failed = False
 
     def step(self) -> None:
@@ -45,12 +51,31 @@ class Payers:
         for hold_id, circuit_id in self._due():
             try:
                 self._pay(hold_id, circuit_id)
-            except (OSError, urllib.error.HTTPError) as fault:
+            except OSError as fault:
+                if isinstance(fault, urllib.error.HTTPError) and fault.code == HTTPStatus.UNAUTHORIZED:
+                    self._token = None  # it has run out, or somebody revoked it: the next step gets another
                 if not self._failed:
                     _log.warning("demo.payment_failed", fault=str(fault))
                 self._failed = True
                 return
             self._failed = False
+
+    def close(self) -> None:
+        """Make the token worthless: nobody pays any more."""
+        if self._token is None:
+            return
+        with self._books.write() as connection, suppress(UnableToFindTokenError):  # revoked by somebody
+            revoke_token(connection, token_id=self._token.token_id, now=self._clock.real_now())
+        self._token = None
+
+    def _secret(self) -> str:
+        if self._token is None:
+            with self._books.write() as connection:
+                finance = find_user(connection, username="finance")
+                self._token = issue_token(
+                    connection, user_id=finance.user_id, days=_TOKEN_DAYS, now=self._clock.real_now()
+                )
+        return self._token.secret
 
     def _due(self) -> list[tuple[str, str]]:
         now = self._clock.now()
@@ -83,7 +108,7 @@ class Payers:
             f"{self._address}/api/v1/circuits/{circuit_id}/recharges",
             data=json.dumps(body).encode(),
             headers={
-                "Authorization": f"Bearer {self._token}",
+                "Authorization": f"Bearer {self._secret()}",
                 "Content-Type": "application/json",
                 # One payment for one cut, however often it has to be tried.
                 "Idempotency-Key": f"demo-{hold_id}",

@@ -90,6 +90,11 @@ def _clock(settings: Settings) -> Iterator[Finding]:
         return
     if clock.real_now() < _EARLIEST:
         yield Finding("clock", "wrong", f"the machine says {clock.real_now():%Y-%m-%d}; set its clock (NTP)")
+    elif clock.stands:
+        now = clock.now().astimezone(settings.zone)
+        yield Finding(
+            "clock", "warning", f"campus time stands at {now:%Y-%m-%d %H:%M}: the demo is not running"
+        )
     elif clock.speed != 1.0:
         yield Finding(
             "clock", "warning", f"campus time runs {clock.speed:g} times as fast: a demo's data folder"

@@ -3,7 +3,8 @@
 - A child that ends by itself is started again after 0.5 s, doubling to 30 s; a minute of life resets the delay.
 - A child that refuses (exit code 1 or 2) before it has ever lived for `SETTLED_S` is a fault of the set-up: all
   stop and its exit code is passed on, so that a wrong file is seen at once instead of in a loop.
-- SIGTERM and SIGINT stop all: SIGTERM to each, SIGKILL to what is left after `STOP_TIMEOUT_S`.
+- SIGTERM and SIGINT stop all: SIGTERM to each, SIGKILL to what is left after `STOP_TIMEOUT_S`. What has to be
+  prepared before the children run is left at once (`stoppable`).
 - Children die with the supervisor: the kernel sends them SIGTERM when it ends in any way (Linux).
 """
 
@@ -14,8 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -26,6 +29,7 @@ STEADY_S = 60.0
 SETTLED_S = 10.0
 STOP_TIMEOUT_S = 20.0
 _LOOK_EVERY_S = 0.1
+_TAIL_BYTES = 16_384
 _PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger()
@@ -33,11 +37,30 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A process to keep alive."""
+    """A process to keep alive; what it writes is added to its log, or goes where the supervisor's own goes."""
 
     name: str
     arguments: Sequence[str]
-    environment: Mapping[str, str] | None = None
+    log: Path | None = None
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came before the children ran; no Exception, as nothing may take it for a failure."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise Stopped in the body on SIGTERM or SIGINT, as long as no supervisor runs in it."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Stopped
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @dataclass(slots=True)
@@ -52,12 +75,16 @@ class _Running:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs children until told to stop; `each_look` is called a few times a second (a live summary, say)."""
+    """Runs children until told to stop; `each_look` is called a few times a second (a live summary, say).
+
+    `last_words` is the sentence that a child with a log refused with, where that ended everything.
+    """
 
     children: Sequence[Child]
     each_look: Callable[[], None] | None = None
     first_delay_s: float = FIRST_DELAY_S
     settled_s: float = SETTLED_S
+    last_words: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
@@ -82,6 +109,7 @@ class Supervisor:
             for one in running:
                 refused = self._look_at(one)
                 if refused is not None:
+                    self.last_words = last_words(one.child.log)
                     _log.error("supervisor.gave_up", process=one.child.name, exit_code=refused)
                     return refused
             if self.each_look is not None:
@@ -119,15 +147,28 @@ class Supervisor:
         self._stop.set()
 
 
+def last_words(log: Path | None) -> str:
+    """Return the last line of a log that is a sentence for people: not a record of events, which is JSON."""
+    if log is None or not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip() and not line.startswith("{")), "")
+
+
 def _start(child: Child) -> subprocess.Popen[bytes]:
-    # A process group of its own: Ctrl-C reaches the supervisor alone, which stops the children in order.
-    return subprocess.Popen(  # noqa: S603 - our own programs, no shell
-        list(child.arguments),
-        env=None if child.environment is None else {**os.environ, **child.environment},
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - one system call, nothing that locks
-    )
+    with ExitStack() as stack:
+        log = stack.enter_context(child.log.open("ab")) if child.log is not None else None
+        # A process group of its own: Ctrl-C reaches the supervisor alone, which stops the children in order.
+        return subprocess.Popen(  # noqa: S603 - our own programs, no shell
+            list(child.arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+            preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - one system call, nothing that locks
+        )
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:

@@ -99,3 +99,20 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait(timeout=20)
     wait_until(lambda: not is_alive(int(lines_of(pids)[0])))
+
+
+def test_what_a_child_says_stands_in_its_log_and_its_refusal_is_at_hand(tmp_path, capfd):
+    log = tmp_path / "all.log"
+    log.write_text('{"event": "earlier"}\n')
+    refusing = python(
+        'import sys; print(\'{"event": "begun"}\'); sys.stdout.flush(); '
+        'sys.stderr.write(\'port 1: taken; choose another\\n{"event": "ended"}\\n\'); sys.exit(1)'
+    )
+    supervisor = Supervisor([Child(name="refusing", arguments=refusing, log=log)])
+    assert supervisor.run() == 1
+    assert supervisor.last_words == "port 1: taken; choose another"
+    assert log.read_text().splitlines()[0] == '{"event": "earlier"}'
+    assert len(log.read_text().splitlines()) == 4
+    shown = capfd.readouterr()
+    assert "begun" not in shown.out
+    assert "port 1" not in shown.err
