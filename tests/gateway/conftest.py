@@ -1,4 +1,8 @@
-"""One metered circuit behind a real intake, on real books, with the readings and the policies faked."""
+"""What the gateway's tests start from.
+
+`world`, `quick_world`: control with fake relays. `metered`, `uncommissioned`: one circuit behind a real intake,
+with the readings and the policies faked. All on real books.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -19,6 +23,7 @@ from dormpower.domain.samples import ChannelSample, ModuleSample
 from dormpower.domain.site import Circuit, CircuitKind, Module, Room, Site
 from gateway.batch import PointConfig
 from gateway.intake import Intake
+from tests.gateway.control_world import World
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)  # 08:00 on campus
@@ -125,3 +130,19 @@ def uncommissioned(books: Books) -> Iterator[MeteredCircuit]:
     """The circuit before anything was read from it."""
     with ThreadPoolExecutor(1) as writer:
         yield MeteredCircuit(books, writer)
+
+
+@pytest.fixture
+def world(books: Books) -> Iterator[World]:
+    """A site with one circuit and control at work on it."""
+    world = World(books)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def quick_world(sqlite_books: Books) -> Iterator[World]:
+    """The same on SQLite alone, for what has nothing to do with the database."""
+    world = World(sqlite_books)
+    yield world
+    world.close()
