@@ -32,6 +32,7 @@ from api.routers import (
     outages,
     quarantines,
     recharges,
+    reports,
     rooms,
     scopes,
     session,
@@ -83,6 +84,7 @@ def create_app(context: ApiContext, *, extensions: Sequence[Extension] = ()) -> 
         alarms,
         quarantines,
         approvals,
+        reports,
         timeline,
         events,
     ):

@@ -1,12 +1,16 @@
 """Query parameters that several routes share. An unknown one is refused: a mistyped filter must not pass."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from api.problems import Problem, Refusal
+
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+MAX_DAYS = 366
+USUAL_DAYS = 30
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -35,6 +39,22 @@ class Query(BaseModel):
     """A set of query parameters, no others."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Period(Query):
+    """A period of campus days, both ends included; the last 30 days where it is not named."""
+
+    first_on: Annotated[Day | None, Field(validation_alias="from")] = None
+    last_on: Annotated[Day | None, Field(validation_alias="to")] = None
+
+    def period(self, today: date) -> tuple[date, date]:
+        """Return the first and the last day. Raises Refusal for no day or more than a leap year of them."""
+        last_on = self.last_on or today
+        first_on = self.first_on or last_on - timedelta(days=USUAL_DAYS - 1)
+        days = (last_on - first_on).days + 1
+        if not 1 <= days <= MAX_DAYS:
+            raise Refusal(Problem.INVALID, f"from, to: expected 1 to {MAX_DAYS} days, got {days}")
+        return first_on, last_on
 
 
 class Paged(Query):

@@ -12,7 +12,7 @@ from api.access import Allowed, Context
 from api.context import ApiContext
 from api.json_response import Json
 from api.problems import Problem, Refusal
-from api.queries import Day, Instant
+from api.queries import Instant, Period
 from api.roles import PREFIX
 from dormpower.books import usage
 from dormpower.books.residencies import Span, any_covers, clip_all
@@ -21,8 +21,6 @@ from dormpower.readings.port import MAX_ITEMS, Reading, ReadingsStore, UnableToR
 
 router = APIRouter(prefix=PREFIX, tags=["rooms"])
 
-MAX_DAYS = 366
-USUAL_DAYS = 30
 _MAX_EVERY_S = 366 * 86400
 
 
@@ -62,24 +60,6 @@ class ReadingsJson(BaseModel):
     next_start: datetime | None
 
 
-class UsageQuery(BaseModel):
-    """A period of campus days, both ends included; the last 30 days where it is not named."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    first_on: Annotated[Day | None, Field(validation_alias="from")] = None
-    last_on: Annotated[Day | None, Field(validation_alias="to")] = None
-
-    def period(self, today: date) -> tuple[date, date]:
-        """Return the first and the last day. Raises Refusal for no day or more than a leap year of them."""
-        last_on = self.last_on or today
-        first_on = self.first_on or last_on - timedelta(days=USUAL_DAYS - 1)
-        days = (last_on - first_on).days + 1
-        if not 1 <= days <= MAX_DAYS:
-            raise Refusal(Problem.INVALID, f"from, to: expected 1 to {MAX_DAYS} days, got {days}")
-        return first_on, last_on
-
-
 class ReadingsQuery(BaseModel):
     """A half-open span of time, and perhaps steps of whole seconds; the last day where it is not named."""
 
@@ -100,7 +80,7 @@ class ReadingsQuery(BaseModel):
 
 @router.get("/circuits/{circuit_id}/usage/daily", response_model=UsageJson, summary="Energy by day")
 def daily_usage(
-    circuit_id: str, wanted: Annotated[UsageQuery, Query()], allowed: Allowed, context: Context
+    circuit_id: str, wanted: Annotated[Period, Query()], allowed: Allowed, context: Context
 ) -> Response:
     """Return a row for each campus day. A resident sees the days that lie wholly within the own residency."""
     today = CampusDays(context.zone).day_of(context.clock.now())

@@ -275,6 +275,17 @@ def feeders_now(connection: Connection) -> list[FeederNow]:
     ]
 
 
+def below(connection: Connection, feeder_id: str) -> list[str]:
+    """Return a feeder and all that hang below it, by the site that the gateway last decided for."""
+    children: dict[str | None, list[str]] = {}
+    for row in connection.execute(sa.select(feeder_states.c.feeder_id, feeder_states.c.parent)):
+        children.setdefault(row.parent, []).append(row.feeder_id)
+    found = [feeder_id]
+    for one in found:  # grows while it is walked
+        found += [child for child in children.get(one, ()) if child not in found]
+    return found
+
+
 def _by_day(from_at: datetime, to_at: datetime, days: CampusDays) -> list[tuple[date, int]]:
     """Split [from_at, to_at) at campus midnights; a turn of no length still has its day."""
     found: list[tuple[date, int]] = []

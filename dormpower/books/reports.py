@@ -20,6 +20,7 @@ class WouldHaveBeenOff:
     hold_id: str
     circuit_id: str
     room_id: str
+    campus: str
     building: str
     reason: str
     placed_by: str
@@ -34,6 +35,7 @@ def would_have_been_off(
     since: datetime,
     until: datetime,
     reason: str | None = None,
+    campus: str | None = None,
     building: str | None = None,
     limit: int = 200,
     cursor: str | None = None,
@@ -44,6 +46,7 @@ def would_have_been_off(
             holds.c.hold_id,
             holds.c.circuit_id,
             rooms.c.room_id,
+            rooms.c.campus,
             rooms.c.building,
             holds.c.reason,
             holds.c.placed_by,
@@ -62,6 +65,8 @@ def would_have_been_off(
     )
     if reason is not None:
         query = query.where(holds.c.reason == reason)
+    if campus is not None:
+        query = query.where(rooms.c.campus == campus)
     if building is not None:
         query = query.where(rooms.c.building == building)
     if cursor is not None:

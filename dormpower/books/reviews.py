@@ -1,9 +1,10 @@
 """Whether a decision was right: what maintenance found, what residents asked, and the rate of false trips.
 
-A decision is named by its hold, or by its alarm where there was no hold. A resident asks once for each
-("was this right?"); the answer goes on record and is a review as well. The rate of false trips of a building is
-the share of the prohibited-load trips in a span that were reviewed as false, told beside how many were reviewed
-at all: an unreviewed trip is neither right nor false.
+A decision is named by its hold, or by its alarm where there was no hold: who names the alarm of a hold means
+the hold. A resident asks once for each ("was this right?"); the answer goes on record and is a review as well.
+The rate of false trips of a building is the share of the prohibited-load decisions in a span (trips, and alarms
+that tripped nobody) that were reviewed as false, told beside how many were reviewed at all: an unreviewed one
+is neither right nor false.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from dormpower.books import audit_log, events
 from dormpower.books.ids import new_id
 from dormpower.books.residencies import Span, within
 from dormpower.books.tables import alarms, circuits, disputes, holds, reviews, rooms
+from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.holds import Reason
 
 SubjectKind = Literal["hold", "alarm"]
@@ -56,24 +58,31 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """Which circuit a hold or an alarm is about, and since when."""
+    """A decision by its name, which circuit it is about, and since when."""
 
+    subject_kind: SubjectKind
+    subject_id: str
     circuit_id: str
     at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalseTrips:
-    """A building's prohibited-load trips in a span; `rate` is None while none was reviewed."""
+    """A building's prohibited-load decisions in a span: trips, and alarms alone; what of both was reviewed.
 
+    `rate` is None while none was.
+    """
+
+    campus: str
     building: str
     trips: int
+    alarms: int
     reviewed: int
     false: int
 
     @property
     def rate(self) -> float | None:
-        """The share of the reviewed trips that were false."""
+        """The share of the reviewed decisions that were false."""
         return self.false / self.reviewed if self.reviewed else None
 
 
@@ -91,9 +100,9 @@ def review(
 
     Raises UnableToFindDecisionError.
     """
-    circuit_id = _circuit_of(connection, subject_kind, subject_id)
+    decided = _decided(connection, subject_kind, subject_id)
     values = {
-        "circuit_id": circuit_id,
+        "circuit_id": decided.circuit_id,
         "verdict": verdict,
         "note": note,
         "reviewed_by": actor,
@@ -102,28 +111,41 @@ def review(
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(
         insert(reviews)
-        .values(subject_kind=subject_kind, subject_id=subject_id, **values)
+        .values(subject_kind=decided.subject_kind, subject_id=decided.subject_id, **values)
         .on_conflict_do_update(index_elements=[reviews.c.subject_kind, reviews.c.subject_id], set_=values)
     )
     _tell(
         connection,
-        f"{subject_kind}.review",
-        circuit_id,
+        f"{decided.subject_kind}.review",
+        decided.circuit_id,
         actor=actor,
-        detail={"subject_id": subject_id, "verdict": verdict, "note": note},
+        detail={"subject_id": decided.subject_id, "verdict": verdict, "note": note},
         now=now,
     )
 
 
 def find_decision(connection: Connection, *, subject_kind: SubjectKind, subject_id: str) -> Decided | None:
-    """Return what a hold or an alarm is about; None where there is none of this id on a circuit."""
-    columns = (
-        (holds.c.hold_id, holds.c.circuit_id, holds.c.placed_at)
-        if subject_kind == "hold"
-        else (alarms.c.alarm_id, alarms.c.circuit_id, alarms.c.raised_at)
-    )
-    row = connection.execute(sa.select(*columns[1:]).where(columns[0] == subject_id)).first()
-    return None if row is None or row[0] is None else Decided(circuit_id=row[0], at=row[1])
+    """Return the decision that a hold's or an alarm's id names; None where there is none on a circuit."""
+    if subject_kind == "alarm":
+        alarm = connection.execute(
+            sa.select(alarms.c.circuit_id, alarms.c.raised_at, alarms.c.detail).where(
+                alarms.c.alarm_id == subject_id
+            )
+        ).first()
+        if alarm is None or alarm.circuit_id is None:
+            return None
+        hold_id = alarm.detail.get("hold_id")
+        if hold_id is None:
+            return Decided(
+                subject_kind="alarm", subject_id=subject_id, circuit_id=alarm.circuit_id, at=alarm.raised_at
+            )
+        subject_id = hold_id
+    hold = connection.execute(
+        sa.select(holds.c.circuit_id, holds.c.placed_at).where(holds.c.hold_id == subject_id)
+    ).first()
+    if hold is None:
+        return None
+    return Decided(subject_kind="hold", subject_id=subject_id, circuit_id=hold.circuit_id, at=hold.placed_at)
 
 
 def dispute(
@@ -142,15 +164,15 @@ def dispute(
     """
     if not question.strip():
         raise UnableToDisputeError("question: expected what was not right, got nothing")
-    circuit_id = _circuit_of(connection, subject_kind, subject_id)
+    decided = _decided(connection, subject_kind, subject_id)
+    named = {"subject_kind": decided.subject_kind, "subject_id": decided.subject_id}
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     added = connection.scalar(
         insert(disputes)
         .values(
             dispute_id=new_id("dsp", now),
-            subject_kind=subject_kind,
-            subject_id=subject_id,
-            circuit_id=circuit_id,
+            **named,
+            circuit_id=decided.circuit_id,
             question=question.strip(),
             asked_by=actor,
             asked_at=now,
@@ -162,16 +184,16 @@ def dispute(
         _tell(
             connection,
             "dispute.ask",
-            circuit_id,
+            decided.circuit_id,
             actor=actor,
-            detail={"dispute_id": added, "subject_kind": subject_kind, "subject_id": subject_id},
+            detail={"dispute_id": added, **named},
             now=now,
         )
     row = (
         connection.execute(
             sa.select(disputes).where(
-                disputes.c.subject_kind == subject_kind,
-                disputes.c.subject_id == subject_id,
+                disputes.c.subject_kind == decided.subject_kind,
+                disputes.c.subject_id == decided.subject_id,
                 disputes.c.asked_by == actor,
             )
         )
@@ -233,39 +255,74 @@ def listing(
 
 
 def false_trips(connection: Connection, *, since: datetime, until: datetime) -> list[FalseTrips]:
-    """Return each building's enforced prohibited-load trips placed in `[since, until)`, with the reviews."""
-    rows = connection.execute(
-        sa.select(
-            rooms.c.building,
-            sa.func.count(holds.c.hold_id),
-            sa.func.count(reviews.c.verdict),
-            sa.func.sum(sa.case((reviews.c.verdict == "false", 1), else_=0)),
-        )
-        .select_from(holds)
-        .join(circuits, circuits.c.circuit_id == holds.c.circuit_id)
-        .join(rooms, rooms.c.room_id == circuits.c.room_id)
-        .outerjoin(reviews, sa.and_(reviews.c.subject_kind == "hold", reviews.c.subject_id == holds.c.hold_id))
-        .where(
+    """Return each building's enforced prohibited-load decisions of `[since, until)`, with the reviews."""
+    trips = _reviewed(
+        connection,
+        key=holds.c.hold_id,
+        subject_kind="hold",
+        where=(
             holds.c.reason == Reason.PROHIBITED.value,
             holds.c.shadow.is_(sa.false()),
             holds.c.placed_at >= since,
             holds.c.placed_at < until,
-        )
-        .group_by(rooms.c.building)
-        .order_by(rooms.c.building)
+        ),
     )
+    # A trip has a load_off alarm: this kind is raised where the rule alarms instead.
+    suspected = _reviewed(
+        connection,
+        key=alarms.c.alarm_id,
+        subject_kind="alarm",
+        where=(
+            alarms.c.kind == AlarmKind.PROHIBITED_LOAD.value,
+            alarms.c.raised_at >= since,
+            alarms.c.raised_at < until,
+        ),
+    )
+    nothing = (0, 0, 0)
     return [
-        FalseTrips(building=building, trips=count, reviewed=reviewed, false=int(false))
-        for building, count, reviewed, false in rows
+        FalseTrips(
+            campus=place[0],
+            building=place[1],
+            trips=trips.get(place, nothing)[0],
+            alarms=suspected.get(place, nothing)[0],
+            reviewed=trips.get(place, nothing)[1] + suspected.get(place, nothing)[1],
+            false=trips.get(place, nothing)[2] + suspected.get(place, nothing)[2],
+        )
+        for place in sorted(trips.keys() | suspected.keys())
     ]
 
 
-def _circuit_of(connection: Connection, subject_kind: SubjectKind, subject_id: str) -> str:
-    table, key = (holds, holds.c.hold_id) if subject_kind == "hold" else (alarms, alarms.c.alarm_id)
-    circuit_id = connection.scalar(sa.select(table.c.circuit_id).where(key == subject_id))
-    if circuit_id is None:
+def _reviewed(
+    connection: Connection,
+    *,
+    key: sa.Column[str],
+    subject_kind: SubjectKind,
+    where: Sequence[sa.ColumnElement[bool]],
+) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Return by campus and building how many there are, how many were reviewed, and how many as false."""
+    rows = connection.execute(
+        sa.select(
+            rooms.c.campus,
+            rooms.c.building,
+            sa.func.count(key),
+            sa.func.count(reviews.c.verdict),
+            sa.func.sum(sa.case((reviews.c.verdict == "false", 1), else_=0)),
+        )
+        .select_from(key.table)
+        .join(circuits, circuits.c.circuit_id == key.table.c.circuit_id)
+        .join(rooms, rooms.c.room_id == circuits.c.room_id)
+        .outerjoin(reviews, sa.and_(reviews.c.subject_kind == subject_kind, reviews.c.subject_id == key))
+        .where(*where)
+        .group_by(rooms.c.campus, rooms.c.building)
+    )
+    return {(row[0], row[1]): (int(row[2]), int(row[3]), int(row[4])) for row in rows}
+
+
+def _decided(connection: Connection, subject_kind: SubjectKind, subject_id: str) -> Decided:
+    found = find_decision(connection, subject_kind=subject_kind, subject_id=subject_id)
+    if found is None:
         raise UnableToFindDecisionError(f"{subject_kind} {subject_id}: there is none of this id on a circuit")
-    return str(circuit_id)
+    return found
 
 
 def _tell(
