@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,28 @@ class AccessPlugin(BaseTopicPlugin):  # type: ignore[misc]  # amqtt is not typed
         )
 
 
+class _Filters(dict[str, Any]):
+    """Topic filters that may change while somebody walks them; who walks sees them as they were at first."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().__iter__()))
+
+    def items(self) -> Any:
+        """Return what is there now."""
+        return list(super().items())
+
+
 class _TidyBroker(Broker):  # type: ignore[misc]  # amqtt is not typed for us
-    """amqtt's broker, which leaves connections open when it shuts down; this one can drop them."""
+    """amqtt's broker without two of its faults (0.12).
+
+    It leaves connections open when it shuts down; this one can drop them. And it walks its subscriptions with
+    waits in between, so that a subscription that came or went meanwhile cost the message that was handed out.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self._open: set[asyncio.StreamWriter] = set()
+        self._subscriptions = _Filters()
 
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str

@@ -18,7 +18,7 @@ from dormpower.domain.samples import ModuleSample, Relay
 from gateway.drivers.mqtt.link import MqttLink
 from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.ports import SwitchOutcome
-from simulators.broker import EmbeddedBroker
+from simulators.broker import EmbeddedBroker, _Filters
 
 SITE = "s"
 DEADLINE_S = 20.0
@@ -159,3 +159,16 @@ def test_a_gateway_that_was_away_goes_on_with_the_next_reading():
             await second.link.stop()
 
     run(story)
+
+
+def test_filters_may_come_and_go_while_a_message_is_handed_out():
+    filters = _Filters({"a": [1], "b": [2]})
+    seen = []
+    for topic_filter, sessions in filters.items():
+        seen.append((topic_filter, sessions))
+        filters[f"{topic_filter}-new"] = [3]
+        filters.pop("b", None)
+    for topic_filter in filters:
+        filters.pop(topic_filter)
+    assert seen == [("a", [1]), ("b", [2])]
+    assert not filters
