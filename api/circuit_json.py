@@ -68,6 +68,14 @@ class HoldJson(BaseModel):
     )
 
 
+class WarningJson(BaseModel):
+    """A warning that was given: the first or the second."""
+
+    number: Literal[1, 2]
+    warned_at: datetime
+    detail: HoldDetail
+
+
 class CircuitJson(BaseModel):
     """A circuit at this moment. `state` is the wanted cause, `relay` what the module reports, never more."""
 
@@ -88,6 +96,11 @@ class CircuitJson(BaseModel):
     power_w: float | None
     last_seen_at: datetime | None
     days_left: int | None
+    warnings: list[WarningJson] = Field(description="Those of the present fall of the balance, at most two.")
+    cut_not_before_at: datetime | None = Field(
+        description="The earliest instant of a cut for arrears once the balance is used up; null before the "
+        "second warning, and where nothing is cut."
+    )
 
 
 class AnnouncementJson(BaseModel):
@@ -173,11 +186,27 @@ def circuit_json(view: CircuitView, reader: Reader) -> dict[str, Any]:
         "account_id": view.account_id,
         "balance_wh": view.balance_wh,
         "balance_kwh": format_kwh(view.balance_wh),
-        "level": view.level,
+        "level": view.level.value,
         "power_w": view.power_w,
         "last_seen_at": view.last_seen_at,
         "days_left": view.days_left,
+        "warnings": _warnings(view, reader),
+        "cut_not_before_at": view.cut_not_before_at,
     }
+
+
+def _warnings(view: CircuitView, reader: Reader) -> list[dict[str, Any]]:
+    """Fill the warnings; one that was given before the reader lived there is another's."""
+    cut_at = None if view.cut_not_before_at is None else view.cut_not_before_at.isoformat()
+    second_code = "warning.second" if cut_at is None else "warning.second_until"
+    return [
+        {"number": number, "warned_at": at, "detail": sentence_json(code, params, reader)}
+        for number, at, code, params in (
+            (1, view.warnings.first_at, "warning.first", {}),
+            (2, view.warnings.second_at, second_code, {} if cut_at is None else {"cut_not_before_at": cut_at}),
+        )
+        if at is not None and any_holds(reader.spans, at)
+    ]
 
 
 def announcement_json(outage: Outage, reader: Reader) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 from api.counter import Counter
 from dormpower.books.database import Books
 from dormpower.clock import Clock
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.scopes import Scoped
 from dormpower.domain.tariff import Price
 from dormpower.messages.catalogue import Language
 from dormpower.readings.port import ReadingsStore
@@ -49,8 +51,7 @@ class ApiContext:
     readings: ReadingsStore
     clock: Clock
     zone: ZoneInfo
-    low_wh: int
-    critical_wh: int
+    arrears: Scoped[ArrearsPolicy]
     counter: Counter
     prices: tuple[Price, ...] = ()  # what a page tells before money is taken; the counter has its own
     wake_folder: Path | None = None

@@ -21,8 +21,7 @@ def present_of(connection: Connection, context: ApiContext) -> Present:
         now=now,
         today=now.astimezone(context.zone).date(),
         stale_after_s=states.stale_after_s(connection),
-        low_wh=context.low_wh,
-        critical_wh=context.critical_wh,
+        arrears=context.arrears,
     )
 
 

@@ -25,7 +25,7 @@ def check_site(
     _check_profiles(file, profiles, findings)
     _check_channels_of_profiles(file, rooms, profiles, findings)
     _check_prices(file.policies, findings)
-    _check_levels(file.policies, findings)
+    _check_arrears(file.policies, findings)
 
 
 def _check_unique(findings: Findings, section: str, key: str, ids: Iterable[str]) -> None:
@@ -183,14 +183,13 @@ def _check_prices(policies: PoliciesSection, findings: Findings) -> None:
         )
 
 
-def _check_levels(policies: PoliciesSection, findings: Findings) -> None:
-    arrears = policies.arrears
-    if arrears is None:
+def _check_arrears(policies: PoliciesSection, findings: Findings) -> None:
+    if policies.arrears is None:
         findings.warn("policies.arrears", "not given: arrears are watched in shadow, nobody is cut")
-    elif arrears.critical_wh > arrears.low_wh:
+    elif policies.arrears.critical_wh > policies.arrears.low_wh:
         findings.refuse(
             "policies.arrears.critical_wh",
-            f"expected at most low_wh ({arrears.low_wh}), got {arrears.critical_wh}",
+            f"expected at most low_wh ({policies.arrears.low_wh}), got {policies.arrears.critical_wh}",
         )
 
 

@@ -1,11 +1,12 @@
 """Turning the site file's sections of control's rules into the domain's policies, checked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from config.faults import Findings, did_you_mean
 from config.policy_sections import (
+    ArrearsSection,
     OverloadSection,
     PartOfSite,
     ProhibitedSection,
@@ -13,12 +14,23 @@ from config.policy_sections import (
 )
 from config.rooms_file import SourcedRoom
 from config.site_file import PoliciesSection
+from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.prohibited import Action, Allowance, Band, ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.scopes import Override, Scope, Scoped, Where
 
 _PLACES = frozenset(PartOfSite.model_fields)
+
+
+ABSENT_ARREARS = ArrearsSection(mode="shadow")  # arrears that the site file says nothing of are watched
+
+
+def arrears_of(section: ArrearsSection | None, zone: ZoneInfo) -> Scoped[ArrearsPolicy]:
+    """Return the site's arrears policy. Raises ValueError for base values that don't go together."""
+    given = section or ABSENT_ARREARS
+    values = _values(given, set(ArrearsSection.model_fields) - {"overrides", "channels"})
+    return Scoped(base=ArrearsPolicy(zone=zone, **values), overrides=_overrides(given.overrides))
 
 
 def overload_of(section: OverloadSection, zone: ZoneInfo) -> Scoped[OverloadPolicy]:
@@ -37,24 +49,30 @@ def check_policies(
     policies: PoliciesSection, rooms: Sequence[SourcedRoom], zone: ZoneInfo, findings: Findings
 ) -> None:
     """Note overrides of places that are not there, and values that don't go together."""
-    for name, section in (("overload", policies.overload), ("prohibited", policies.prohibited)):
-        for index, override in enumerate(section.overrides):
+    arrears = policies.arrears or ABSENT_ARREARS
+    sections: tuple[tuple[str, Iterable[PartOfSite], Callable[[], Scoped[Any]]], ...] = (
+        ("arrears", arrears.overrides, lambda: arrears_of(arrears, zone)),
+        ("overload", policies.overload.overrides, lambda: overload_of(policies.overload, zone)),
+        ("prohibited", policies.prohibited.overrides, lambda: prohibited_of(policies.prohibited, zone)),
+    )
+    wheres = sorted({_where(room, kind) for room in rooms for kind in ("lighting", "ac")}, key=str)
+    for name, overrides, make in sections:
+        for index, override in enumerate(overrides):
             _check_place(f"policies.{name}.overrides[{index}]", override, rooms, findings)
         try:
-            scoped: Scoped[Any] = (
-                overload_of(section, zone)
-                if isinstance(section, OverloadSection)
-                else prohibited_of(section, zone)
-            )
+            scoped = make()
         except ValueError as fault:
-            findings.refuse(f"policies.{name}", str(fault))
+            if not any(told.key.startswith(f"policies.{name}.") for told in findings):
+                findings.refuse(f"policies.{name}", str(fault))
             continue
-        for where in sorted({_where(room, kind) for room in rooms for kind in ("lighting", "ac")}, key=str):
+        for where in wheres:
             try:
                 scoped.at(where)
             except ValueError as fault:
                 findings.refuse(f"policies.{name}", f"{where.room_id}-{where.kind}: {fault}")
                 break
+    if len(set(arrears.channels)) != len(arrears.channels):
+        findings.refuse("policies.arrears.channels", "expected each channel once")
 
 
 def _where(room: SourcedRoom, kind: str) -> Where:

@@ -28,6 +28,38 @@ class PartOfSite(Section):
     kind: Literal["lighting", "ac"] | None = Field(default=None, description="lighting or ac")
 
 
+Energy = Annotated[int, Field(strict=True, ge=0, le=10**9, description="whole Wh, 0 or more")]
+Lead = Annotated[int, Field(strict=True, ge=0, le=31 * 86400, description="whole seconds, 0–2678400")]
+PaymentWait = Annotated[int, Field(strict=True, ge=0, le=86400, description="whole seconds, 0–86400")]
+Courtesy = Annotated[tuple[Hours, ...], Field(description='campus hours such as "23:00-07:00"')]
+
+
+class ArrearsOverride(PartOfSite):
+    """Arrears values for a part of the site."""
+
+    low_wh: Energy = 20000
+    critical_wh: Energy = 5000
+    overdraft_wh: Energy = 0
+    warning_lead_s: Lead = 43200
+    payment_wait_s: PaymentWait = 900
+    courtesy: Courtesy = ()
+    mode: ModeValue = "enforce"
+
+
+class ArrearsSection(Section):
+    """When a circuit is warned and cut, and on which channels it is warned besides the room's status."""
+
+    low_wh: Energy = 20000
+    critical_wh: Energy = 5000
+    overdraft_wh: Energy = 0
+    warning_lead_s: Lead = 43200
+    payment_wait_s: PaymentWait = 900
+    courtesy: Courtesy = ()
+    mode: ModeValue = "enforce"
+    channels: tuple[Slug, ...] = Field(default=(), description="a list of channels such as [wechat, sms]")
+    overrides: tuple[ArrearsOverride, ...] = Field(default=(), description="a list of overrides")
+
+
 class OverloadOverride(PartOfSite):
     """Overload values for a part of the site."""
 

@@ -7,16 +7,15 @@ from zoneinfo import ZoneInfo
 
 from config.cross_checks import check_site
 from config.faults import Findings, UnableToLoadSiteError
-from config.policy_objects import check_policies, overload_of, prohibited_of
+from config.policy_objects import arrears_of, check_policies, overload_of, prohibited_of
 from config.profiles import Profile
 from config.rooms_file import SourcedRoom
 from config.schedule_objects import check_schedules, curfew_of
 from config.shedding_section import check_shedding, shedding_of
-from config.site_file import ArrearsSection, PriceRow, SiteFile
+from config.site_file import PriceRow, SiteFile
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.curfew import CurfewPolicy
 from dormpower.domain.feeder_facts import SheddingPolicy
-from dormpower.domain.holds import Enforcement
 from dormpower.domain.ledger import LotOrder
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
@@ -30,13 +29,14 @@ class PolicySettings:
     """The site's rules, as the domain takes them."""
 
     prices: tuple[Price, ...]
-    arrears: ArrearsPolicy
+    arrears: Scoped[ArrearsPolicy]
     overload: Scoped[OverloadPolicy]
     prohibited: Scoped[ProhibitedPolicy]
     shedding: SheddingPolicy
     curfew: CurfewPolicy
     closings: SpreadPolicy
     lot_order: LotOrder = "fifo"
+    warning_channels: tuple[str, ...] = ()  # where warnings are queued besides the room's status
 
 
 def policies_of(file: SiteFile) -> PolicySettings:
@@ -44,7 +44,8 @@ def policies_of(file: SiteFile) -> PolicySettings:
     zone = ZoneInfo(file.site.zone)
     return PolicySettings(
         prices=_prices(file.policies.prices),
-        arrears=_arrears(file.policies.arrears or ArrearsSection(mode="shadow"), zone),
+        arrears=arrears_of(file.policies.arrears, zone),
+        warning_channels=file.policies.arrears.channels if file.policies.arrears else (),
         overload=overload_of(file.policies.overload, zone),
         prohibited=prohibited_of(file.policies.prohibited, zone),
         shedding=shedding_of(file.policies.shedding),
@@ -78,15 +79,3 @@ def _prices(rows: Iterable[PriceRow]) -> tuple[Price, ...]:
         for row in rows
     )
     return tuple(sorted(prices, key=lambda price: (price.from_on, price.kind)))
-
-
-def _arrears(section: ArrearsSection, zone: ZoneInfo) -> ArrearsPolicy:
-    return ArrearsPolicy(
-        zone=zone,
-        low_wh=section.low_wh,
-        critical_wh=section.critical_wh,
-        overdraft_wh=section.overdraft_wh,
-        warning_lead_s=section.warning_lead_s,
-        courtesy=section.courtesy,
-        mode=Enforcement(section.mode),
-    )

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, Strict
 
-from config.policy_sections import OverloadSection, ProhibitedSection
+from config.policy_sections import ArrearsSection, OverloadSection, ProhibitedSection
 from config.schedule_sections import CalendarSection, ClosingsSection, CurfewSection, NightModeSection
 from config.shedding_section import SheddingSection
-from config.site_values import Exact, Hours, Int, Mode, Name, Seconds, Section, Slug
+from config.site_values import Exact, Int, Name, Seconds, Section, Slug
 
 MAX_CHANNEL = 15
 
@@ -180,17 +180,6 @@ class PriceRow(Section):
     price_millifen_per_kwh: Int = Field(
         ge=1, le=10_000_000, description="whole millifen per kWh, 1–10000000 (0.5653 yuan is 56530)"
     )
-
-
-class ArrearsSection(Section):
-    """When a circuit is warned and cut."""
-
-    low_wh: Int = Field(default=20000, ge=0, le=10**9, description="whole Wh, 0 or more")
-    critical_wh: Int = Field(default=5000, ge=0, le=10**9, description="whole Wh, 0 or more")
-    overdraft_wh: Int = Field(default=0, ge=0, le=10**9, description="whole Wh, 0 or more")
-    warning_lead_s: Int = Field(default=43200, ge=0, le=31 * 86400, description="whole seconds, 0–2678400")
-    courtesy: tuple[Hours, ...] = Field(default=(), description='campus hours such as "23:00-07:00"')
-    mode: Mode = Field(default="enforce", description="enforce, shadow or off")
 
 
 class LotsSection(Section):

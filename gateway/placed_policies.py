@@ -4,13 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 from config.settings import Settings
+from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.scopes import Scoped, places
-from gateway.policies import described, plain
-from gateway.protection_rules import Placed
+from gateway.policies import Placed, described, plain
 
 NOMINAL_VOLTAGE_V = 220
+
+
+def placed_arrears(settings: Settings) -> Placed[ArrearsPolicy]:
+    """Return each circuit's arrears values."""
+    scoped = settings.policies.arrears
+    by_circuit = {circuit.circuit_id: scoped.at(where) for _, circuit, where in places(settings.site)}
+    return Placed(by_circuit=by_circuit, configured=_configured(scoped))
 
 
 def placed_overload(settings: Settings) -> Placed[OverloadPolicy]:

@@ -1,10 +1,10 @@
 """What a policy of the gateway is, and arrears as one. All of them are put together in `gateway/rules.py`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy.engine import Connection
 
@@ -18,6 +18,8 @@ from dormpower.domain.samples import ChannelSample
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+PolicyT = TypeVar("PolicyT")
 
 Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm | Warn | Remember | Wait | LookAgain
 
@@ -128,39 +130,51 @@ class WatchesNothing:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed(Generic[PolicyT]):
+    """A policy's values by circuit, and how the site configured them: what its fingerprint is taken from."""
+
+    by_circuit: Mapping[str, PolicyT]
+    configured: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class ArrearsRule(WatchesNothing):
     """Arrears as a policy of the gateway."""
 
-    policy: ArrearsPolicy
+    placed: Placed[ArrearsPolicy]
     rule: str = arrears.RULE
     reason: Reason = Reason.ARREARS
     counts_when_changed: bool = True
+    highest_low_wh: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work the cheap test's threshold out once."""
+        highest = max((policy.low_wh for policy in self.placed.by_circuit.values()), default=0)
+        object.__setattr__(self, "highest_low_wh", highest)
 
     def described(self) -> Mapping[str, Any]:
-        """Return the thresholds, times and mode."""
-        return described(self.policy)
+        """Return what the site configured."""
+        return self.placed.configured
 
-    def mode_of(self, circuit_id: str) -> Enforcement:  # noqa: ARG002
-        """Return the site's mode: arrears have no overrides."""
-        return self.policy.mode
+    def mode_of(self, circuit_id: str) -> Enforcement:
+        """Return the mode in force for a circuit."""
+        policy = self.placed.by_circuit.get(circuit_id)
+        return Enforcement.OFF if policy is None else policy.mode
 
     def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
-        """Whether the site's mode has such holds."""
-        return mode_of_hold(hold) is in_shadow_only(self.policy.mode, shadow_only=shadow_only)
+        """Whether the circuit's mode has such holds."""
+        return mode_of_hold(hold) is in_shadow_only(self.mode_of(circuit_id), shadow_only=shadow_only)
 
     def quiet(self, available_wh: int) -> bool:
-        """Above the first warning's threshold there is nothing to decide."""
-        return available_wh > self.policy.low_wh
+        """Above every place's first threshold there is nothing to decide."""
+        return available_wh > self.highest_low_wh
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return the next step, at most one."""
-        if facts.available_wh is None:
+        policy = self.placed.by_circuit.get(facts.circuit_id)
+        if facts.available_wh is None or policy is None:
             return ()
-        policy = self.policy
-        mode = mode_in_force(policy.mode, facts)
-        if mode is not policy.mode:
-            policy = replace(policy, mode=mode)
         mine = [hold for hold in facts.holds if hold.reason is Reason.ARREARS]
         decision = arrears.decide(
             ArrearsFacts(
@@ -174,7 +188,7 @@ class ArrearsRule(WatchesNothing):
                 payment_pending_since=facts.payment_pending_since,
                 warnings=facts.warnings,
             ),
-            policy,
+            in_mode(policy, mode_in_force(policy.mode, facts)),
             now=now,
         )
         return () if decision is None else (decision,)
@@ -211,3 +225,8 @@ def in_shadow_only(mode: Enforcement, *, shadow_only: bool) -> Enforcement:
 def mode_of_hold(hold: Hold) -> Enforcement:
     """Return the mode in which a hold was placed."""
     return Enforcement.SHADOW if hold.shadow else Enforcement.ENFORCE
+
+
+def in_mode(policy: Any, mode: Enforcement) -> Any:
+    """Return a policy as it would be in a mode."""
+    return policy if policy.mode is mode else replace(policy, mode=mode)

@@ -1,9 +1,9 @@
 """Overload and prohibited loads as policies of the gateway: each circuit has the values of its place."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from dormpower.domain import loadsteps, prohibited, protection
 from dormpower.domain.holds import Enforcement, Hold, Reason
@@ -12,19 +12,17 @@ from dormpower.domain.prohibited import ProhibitedFacts, ProhibitedPolicy
 from dormpower.domain.protection import OverCounts, OverloadFacts, OverloadPolicy
 from dormpower.domain.samples import ChannelSample
 from gateway.night_limits import NightLimits, lowest_in_force
-from gateway.policies import CircuitFacts, Decision, in_shadow_only, mode_in_force, mode_of_hold
+from gateway.policies import (
+    CircuitFacts,
+    Decision,
+    Placed,
+    in_mode,
+    in_shadow_only,
+    mode_in_force,
+    mode_of_hold,
+)
 
 NO_COUNTS = OverCounts()
-
-PolicyT = TypeVar("PolicyT")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed(Generic[PolicyT]):
-    """A policy's values by circuit, and how the site configured them: what its fingerprint is taken from."""
-
-    by_circuit: Mapping[str, PolicyT]
-    configured: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ class OverloadRule:
                     restores=facts.restores,
                     fresh=facts.sample_is_new,
                 ),
-                _as(policy, mode if kept else next(iter(modes), Enforcement.OFF)),
+                in_mode(policy, mode if kept else next(iter(modes), Enforcement.OFF)),
                 now=now,
             )
             if decision is not None:
@@ -207,11 +205,7 @@ class ProhibitedRule:
                 fresh=facts.sample_is_new,
                 alarmed=prohibited.ALARM in facts.alarms,
             ),
-            _as(policy, mode_in_force(policy.mode, facts)),
+            in_mode(policy, mode_in_force(policy.mode, facts)),
             now=now,
         )
         return () if decision is None else (decision,)
-
-
-def _as(policy: Any, mode: Enforcement) -> Any:
-    return policy if mode is policy.mode else replace(policy, mode=mode)

@@ -6,8 +6,8 @@ from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from gateway.night_limits import NightLimits
-from gateway.policies import ArrearsRule, Policy
-from gateway.protection_rules import OverloadRule, Placed, ProhibitedRule
+from gateway.policies import ArrearsRule, Placed, Policy
+from gateway.protection_rules import OverloadRule, ProhibitedRule
 from gateway.schedule_rule import ScheduleRule
 
 DEFAULT_MAX_GAP_S = 150.0
@@ -15,7 +15,7 @@ DEFAULT_MAX_GAP_S = 150.0
 
 def build_policies(
     *,
-    arrears_policy: ArrearsPolicy,
+    arrears: Placed[ArrearsPolicy],
     overload: Placed[OverloadPolicy] | None = None,
     prohibited: Placed[ProhibitedPolicy] | None = None,
     night: NightLimits | None = None,
@@ -26,6 +26,6 @@ def build_policies(
     return (
         OverloadRule(overload or Placed(by_circuit={}, configured={}), max_gap_s, night),
         ProhibitedRule(prohibited or Placed(by_circuit={}, configured={})),
-        ArrearsRule(arrears_policy),
+        ArrearsRule(arrears),
         *(() if schedule is None else (schedule,)),
     )

@@ -72,7 +72,7 @@ from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
 from gateway.night_limits import NightLimits
-from gateway.placed_policies import placed_overload, placed_prohibited
+from gateway.placed_policies import placed_arrears, placed_overload, placed_prohibited
 from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.power_limits import PowerLimits
@@ -127,13 +127,14 @@ class Gateway:
             switch=Switches(switch_of),
             circuits=controlled_circuits(settings.site, profiles),
             policies=build_policies(
-                arrears_policy=settings.policies.arrears,
+                arrears=placed_arrears(settings),
                 overload=overload,
                 night=night,
                 prohibited=placed_prohibited(settings, max_gap_s=stale_after_s),
                 schedule=ScheduleRule(settings.policies.curfew, where),
                 max_gap_s=stale_after_s,
             ),
+            warning_channels=settings.policies.warning_channels,
             spread=settings.policies.closings,
             executor=self._writer,
             zone=settings.zone,

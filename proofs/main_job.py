@@ -15,7 +15,8 @@ from proofs.running_site import PRICE_MILLIFEN_PER_KWH, Plan, RunningSite, event
 # Ten past eleven at night: a day ends within the proof. No courtesy hours until three.
 BEFORE_MIDNIGHT = datetime(2026, 5, 20, 15, 10, tzinfo=UTC)
 DAY, NEXT_DAY = "2026-05-20", "2026-05-21"
-MAIN_PLAN = Plan(tcp_rooms=1, rtu_rooms=1, mqtt_rooms=1, campus_start=BEFORE_MIDNIGHT)
+# The lead is long enough for both warnings to be seen on the room's status before the cut.
+MAIN_PLAN = Plan(tcp_rooms=1, rtu_rooms=1, mqtt_rooms=1, campus_start=BEFORE_MIDNIGHT, warning_lead_s=600)
 MAIN_CIRCUITS = ("tcp-01-101-lighting", "rtu-01-101-ac", "mqtt-01-101-lighting")
 FIRST_FEN, SECOND_FEN = 120, 3_000
 RESOLUTION_WH = 10  # of `dormpower-dual`, the coarsest in these sites
@@ -34,8 +35,10 @@ def prove_main_job(
     before = prepare(site, circuits)
     for circuit_id in circuits:
         site.set_power(circuit_id, power_w)
+    told_at = expect_warned(site, circuits)
     for circuit_id in circuits:
-        expect_cut(site, circuit_id)
+        shown = expect_cut(site, circuit_id)
+        assert as_instant(shown["holds"][0]["since_at"]) >= told_at[circuit_id], "cut earlier than was told"
     for circuit_id in circuits:
         answer = site.recharge(circuit_id, SECOND_FEN, key=f"second-{circuit_id}")
         assert answer.status_code == 201, answer.text
@@ -79,6 +82,34 @@ def expect_normal(site: RunningSite, circuit_id: str) -> dict[str, Any]:
         return shown if accepted and (shown["state"], shown["relay"]) == ("normal", "closed") else None
 
     return eventually(normal, what=f"{circuit_id} is normal and closed")
+
+
+def expect_warned(site: RunningSite, circuits: Sequence[str]) -> dict[str, datetime]:
+    """Wait until each circuit shows both warnings while it is still supplied; queued once for each channel.
+
+    Returns the earliest instant of a cut that each was told.
+    """
+    told_at: dict[str, datetime] = {}
+
+    def warned() -> bool:
+        for circuit_id in circuits:
+            shown = site.circuit(circuit_id)
+            if circuit_id in told_at or len(shown["warnings"]) != 2:
+                continue
+            if shown["state"] != "normal":
+                raise RuntimeError(f"{circuit_id}: {shown['state']} before both warnings were seen")
+            told_at[circuit_id] = as_instant(shown["cut_not_before_at"])
+            assert [one["number"] for one in shown["warnings"]] == [1, 2]
+            assert all(one["detail"]["text"] for one in shown["warnings"])
+            lead = timedelta(seconds=site.files.plan.warning_lead_s)
+            assert told_at[circuit_id] >= as_instant(shown["warnings"][1]["warned_at"]) + lead
+        return len(told_at) == len(circuits)
+
+    eventually(warned, what="both warnings are shown", every_s=0.02)
+    for circuit_id in circuits:
+        queued = site.rows("SELECT channel FROM notices WHERE circuit_id = :circuit_id", circuit_id=circuit_id)
+        assert [row.channel for row in queued] == ["wechat", "wechat"]
+    return told_at
 
 
 def expect_cut(site: RunningSite, circuit_id: str) -> dict[str, Any]:

@@ -186,6 +186,7 @@ class SiteFolder:
                     "overdraft_wh": 0,
                     "warning_lead_s": plan.warning_lead_s,
                     "courtesy": list(plan.courtesy),
+                    "channels": ["wechat"],
                     "mode": "enforce",
                 },
             },

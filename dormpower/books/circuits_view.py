@@ -7,13 +7,14 @@ and level are derived from the holds and figures as they stand; nothing of a vie
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from dormpower.books import accounts
 from dormpower.books import holds as books_holds
+from dormpower.books.control import given_warnings
 from dormpower.books.days import day_energies
 from dormpower.books.tables import (
     account_links,
@@ -21,47 +22,40 @@ from dormpower.books.tables import (
     control_points,
     holds,
     meter_points,
+    rooms,
     settled_days,
 )
 from dormpower.domain import forecast
+from dormpower.domain.arrears import ArrearsPolicy, Level, Warnings, cut_not_before_at, level_of
 from dormpower.domain.days import ONE_DAY
-from dormpower.domain.holds import STATE_OF_REASONS, Hold, SupplyState, supply_state
-
-Level = Literal["ok", "low", "critical", "arrears"]
+from dormpower.domain.holds import STATE_OF_REASONS, Hold, Reason, SupplyState, supply_state
+from dormpower.domain.scopes import Scoped, Where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
     """What "now" means for a view: the campus instant and day, and the bounds that the site sets.
 
-    `stale_after_s` is in campus seconds.
+    `stale_after_s` is in campus seconds; `arrears` says which thresholds and times hold where.
     """
 
     now: datetime
     today: date
     stale_after_s: float
-    low_wh: int
-    critical_wh: int
+    arrears: Scoped[ArrearsPolicy]
 
     @property
     def fresh_since(self) -> datetime:
         """The instant before which what was seen is stale."""
         return self.now - timedelta(seconds=self.stale_after_s)
 
-    def level(self, available_wh: int) -> Level:
-        """Return the level of a balance: at or below zero is arrears (DESIGN §6)."""
-        if available_wh <= 0:
-            return "arrears"
-        if available_wh <= self.critical_wh:
-            return "critical"
-        return "low" if available_wh <= self.low_wh else "ok"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitView:
     """A circuit at one moment. `state` is the wanted cause, `relay` the reported fact (None: unknown).
 
-    `balance_wh` is what is available (`books.accounts`).
+    `balance_wh` is what is available (`books.accounts`). `warnings` are those that were given to people;
+    `cut_not_before_at` is the earliest instant of a cut for arrears, where one can be told.
     """
 
     circuit_id: str
@@ -79,6 +73,8 @@ class CircuitView:
     power_w: float | None
     last_seen_at: datetime | None
     days_left: int | None
+    warnings: Warnings
+    cut_not_before_at: datetime | None
 
 
 def of_rooms(
@@ -132,8 +128,14 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
             meter_points.c.last_seen_at,
             control_points.c.control,
             control_points.c.expected_change_at,
+            control_points.c.arrears,
+            rooms.c.campus,
+            rooms.c.building,
+            rooms.c.floor,
+            rooms.c.keep_supply,
             account_links.c.account_id,
         )
+        .join(rooms, rooms.c.room_id == circuits.c.room_id)
         .outerjoin(meter_points, meter_points.c.circuit_id == circuits.c.circuit_id)
         .outerjoin(control_points, control_points.c.circuit_id == circuits.c.circuit_id)
         .outerjoin(
@@ -150,6 +152,9 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
     for row in rows:
         own = tuple(hold for hold in standing.get(row.circuit_id, ()) if not hold.shadow)
         balance_wh = balances.get(row.account_id, 0)
+        policy = present.arrears.at(_where(row))
+        warnings = given_warnings(row.arrears)
+        cut = any(hold.reason is Reason.ARREARS for hold in own)
         yield CircuitView(
             circuit_id=row.circuit_id,
             room_id=row.room_id,
@@ -167,13 +172,21 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
             holds=own,
             account_id=row.account_id,
             balance_wh=balance_wh,
-            level=present.level(balance_wh),
+            level=level_of(balance_wh, policy),
             power_w=row.power_w,
             last_seen_at=row.last_seen_at,
             days_left=forecast.days_left(
                 available_wh=balance_wh, recent_days_wh=recent.get(row.circuit_id, [])
             ),
+            warnings=warnings,
+            cut_not_before_at=None
+            if cut
+            else cut_not_before_at(warnings, policy, keep_supply=row.keep_supply, now=present.now),
         )
+
+
+def _where(row: Any) -> Where:
+    return Where(campus=row.campus, building=row.building, floor=row.floor, room_id=row.room_id, kind=row.kind)
 
 
 def _recent_days(

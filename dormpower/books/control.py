@@ -176,6 +176,12 @@ def _warnings_to(warnings: Warnings) -> dict[str, Any] | None:
     }
 
 
+def given_warnings(written: Mapping[str, Any] | None) -> Warnings:
+    """Return the warnings that people were given, of a control point's column: in shadow nobody was told."""
+    warnings = _warnings_from(written)
+    return warnings if warnings.mode is Enforcement.ENFORCE else NO_WARNINGS
+
+
 def _warnings_from(written: Mapping[str, Any] | None) -> Warnings:
     if not written:
         return NO_WARNINGS

@@ -81,7 +81,7 @@ class ArrearsPolicy:
         """Check the order of the thresholds and read the windows once."""
         if not -self.overdraft_wh <= 0 <= self.critical_wh <= self.low_wh:
             raise ValueError(
-                "arrears: expected overdraft_wh >= 0 and 0 <= critical_wh <= low_wh, got "
+                "expected overdraft_wh >= 0 and 0 <= critical_wh <= low_wh, got "
                 f"overdraft_wh {self.overdraft_wh}, critical_wh {self.critical_wh}, low_wh {self.low_wh}"
             )
         object.__setattr__(self, "windows", tuple(parse_window(text) for text in self.courtesy))
@@ -174,6 +174,21 @@ def courtesy_until(policy: ArrearsPolicy, *, now: datetime) -> datetime | None:
     # Wall-clock arithmetic, then back to UTC: right also where a clock hour is missed or doubled.
     wall = local.replace(second=0, microsecond=0, tzinfo=None) + timedelta(minutes=steps)
     return wall.replace(tzinfo=policy.zone).astimezone(UTC)
+
+
+def cut_not_before_at(
+    given: Warnings, policy: ArrearsPolicy, *, keep_supply: bool, now: datetime
+) -> datetime | None:
+    """Return the earliest instant at which a cut could come, `now` where only the balance stands between.
+
+    None where none can be told: no second warning yet, a room that is kept supplied, or nothing is enforced.
+    """
+    if keep_supply or policy.mode is not Enforcement.ENFORCE or given.second_at is None:
+        return None
+    if given.mode is not Enforcement.ENFORCE:
+        return None
+    at = max(given.second_at + timedelta(seconds=policy.warning_lead_s), now)
+    return courtesy_until(policy, now=at) or at
 
 
 # One return for each row of the rule reads better than nested branches.

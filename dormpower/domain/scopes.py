@@ -64,14 +64,23 @@ class Scoped(Generic[PolicyT]):
 
     base: PolicyT
     overrides: tuple[Override, ...] = ()
+    _found: dict[tuple[int, ...], PolicyT] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def at(self, where: Where) -> PolicyT:
-        """Return the policy for a circuit. Raises what the policy raises for values that don't go together."""
-        values: dict[str, Any] = {}
-        for override in self.overrides:
-            if override.scope.covers(where):
-                values.update(override.values)
-        return replace(self.base, **values) if values else self.base
+        """Return the policy for a circuit. Raises what the policy raises for values that don't go together.
+
+        Places that the same overrides cover share one object: asking for each circuit of a page is cheap.
+        """
+        covering = tuple(index for index, one in enumerate(self.overrides) if one.scope.covers(where))
+        if not covering:
+            return self.base
+        policy = self._found.get(covering)
+        if policy is None:
+            values: dict[str, Any] = {}
+            for index in covering:
+                values.update(self.overrides[index].values)
+            policy = self._found[covering] = replace(self.base, **values)
+        return policy
 
 
 def places(site: Site) -> Iterator[tuple[Room, Circuit, Where]]:

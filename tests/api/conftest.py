@@ -19,6 +19,8 @@ from dormpower.books.residencies import begin_residency
 from dormpower.books.sites import sync_site
 from dormpower.books.tables import meter_points
 from dormpower.clock import ManualClock
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Circuit, CircuitKind, Line, Module, Room, Site, Transport
 from dormpower.domain.tariff import Price
 from dormpower.readings.port import MAX_ITEMS, Reading
@@ -181,8 +183,7 @@ def make_campus(
             readings=readings,
             clock=clock,
             zone=ZONE,
-            low_wh=20_000,
-            critical_wh=5_000,
+            arrears=Scoped(base=ArrearsPolicy(zone=ZONE)),
             counter=journal_counter(books=books, prices=PRICES, zone=ZONE),
             settings=settings or ApiSettings(event_poll_s=0.02),
         )

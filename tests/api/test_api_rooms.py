@@ -49,6 +49,8 @@ def test_a_room_has_its_two_circuits_with_every_field_of_the_contract(campus):
         "power_w": 12.5,
         "last_seen_at": "2026-05-20T04:00:00Z",
         "days_left": 0,
+        "warnings": [],
+        "cut_not_before_at": None,
     }
     assert room["circuits"][1]["state"] == "offline"
     assert room["circuits"][1]["relay"] == "unknown"

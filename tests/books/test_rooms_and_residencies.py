@@ -20,11 +20,15 @@ from dormpower.books.residencies import (
 from dormpower.books.sites import sync_site
 from dormpower.books.tables import account_links, ledger_accounts, meter_points, settled_days
 from dormpower.books.users import Role, add_user
+from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Circuit, CircuitKind, Module, Room, Site
 
 NOW = datetime(2026, 5, 20, 4, tzinfo=UTC)
 TODAY = date(2026, 5, 20)
-PRESENT = Present(now=NOW, today=TODAY, stale_after_s=150, low_wh=20_000, critical_wh=5_000)
+PRESENT = Present(
+    now=NOW, today=TODAY, stale_after_s=150, arrears=Scoped(base=ArrearsPolicy(zone=ZoneInfo("Asia/Shanghai")))
+)
 LIGHTING, AC = "r-1-lighting", "r-1-ac"
 
 

@@ -204,6 +204,29 @@ BROKEN = [
         "policies:\n  prohibited: {bands: [{from_w: 900, action: bang}]}\n",
         "site.yaml: policies.prohibited.bands[0].action: expected off, alarm or trip, got 'bang'",
     ),
+    (
+        "mode: off}",
+        "mode: off, overrides: [{room: r2, mode: shadow}]}",
+        "site.yaml: policies.arrears.overrides[0].room: unknown room 'r2'; known: r1",
+    ),
+    (
+        "mode: off}",
+        "mode: off, overrides: [{kind: ac, low_wh: 10}]}",
+        (
+            "site.yaml: policies.arrears: r1-ac: expected overdraft_wh >= 0 and 0 <= critical_wh <= low_wh, "
+            "got overdraft_wh 0, critical_wh 5000, low_wh 10"
+        ),
+    ),
+    (
+        "mode: off}",
+        "mode: off, channels: [sms, sms]}",
+        "site.yaml: policies.arrears.channels: expected each channel once",
+    ),
+    (
+        "mode: off}",
+        "mode: off, payment_wait_s: -1}",
+        "site.yaml: policies.arrears.payment_wait_s: expected whole seconds, 0–86400, got -1",
+    ),
     ("site: {", "site: {id: t, ", "site.yaml: site.id: the same key again on line 2"),
     (
         "lines:\n",
@@ -244,7 +267,8 @@ def test_a_secret_is_never_shown(tmp_path):
 
 def test_words_and_times_mean_what_is_written_not_what_yaml_1_1_reads_into_them(tmp_path):
     settings = load(write(tmp_path, GOOD))
-    assert settings.policies.arrears == ArrearsPolicy(zone=settings.zone, courtesy=("23:00-07:00",), mode="off")
+    expected = ArrearsPolicy(zone=settings.zone, courtesy=("23:00-07:00",), mode="off")
+    assert settings.policies.arrears.base == expected
     assert settings.site.feeders[0].limit_w == 10_500
     assert settings.site.rooms[0].name == "1"
 

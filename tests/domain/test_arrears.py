@@ -18,6 +18,7 @@ from dormpower.domain.arrears import (
     Warn,
     Warnings,
     courtesy_until,
+    cut_not_before_at,
     decide,
     level_of,
     parse_window,
@@ -135,6 +136,43 @@ def test_courtesy_hours_are_right_where_a_clock_hour_is_missed() -> None:
     berlin = ArrearsPolicy(zone=ZoneInfo("Europe/Berlin"), courtesy=("01:00-06:00",))
     before = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)  # 01:30, half an hour before the clocks go on
     assert courtesy_until(berlin, now=before) == datetime(2026, 3, 29, 4, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("warned_h_ago", "more", "in_h"),
+    [
+        (None, {}, None),  # no second warning yet
+        (0, {}, 19),  # its lead ends within courtesy hours: at their end
+        (6, {}, 6),
+        (48, {}, 0),  # only the balance stands between
+        (6, {"keep_supply": True}, None),
+        (6, {"mode": Enforcement.SHADOW}, None),
+        (6, {"given_in": Enforcement.SHADOW}, None),  # told nobody
+    ],
+)
+def test_the_earliest_instant_of_a_cut_is_told_from_the_second_warning_on(
+    warned_h_ago: int | None, more: dict[str, Any], in_h: int | None
+) -> None:
+    second_at = None if warned_h_ago is None else NOON - timedelta(hours=warned_h_ago)
+    given = Warnings(
+        first_at=NOON - timedelta(days=3),
+        second_at=second_at,
+        mode=more.get("given_in", Enforcement.ENFORCE),
+    )
+    policy = replace(POLICY, mode=more.get("mode", Enforcement.ENFORCE))
+    at = cut_not_before_at(given, policy, keep_supply=more.get("keep_supply", False), now=NOON)
+    assert at == (None if in_h is None else NOON + timedelta(hours=in_h))
+
+
+@given(st.integers(0, 96), st.integers(0, 96), st.booleans())
+def test_no_cut_comes_before_the_instant_that_was_told(warned_h_ago: int, later_h: int, deferred: bool) -> None:
+    second_at = NOON - timedelta(hours=warned_h_ago)
+    given = Warnings(first_at=second_at, second_at=second_at, deferred=deferred)
+    told_at = cut_not_before_at(given, POLICY, keep_supply=False, now=NOON)
+    then = NOON + timedelta(hours=later_h)
+    cut = isinstance(decide(facts(warnings=given), POLICY, now=then), Place)
+    assert told_at is not None
+    assert not cut or then >= told_at
 
 
 def test_a_payment_releases_without_any_fresh_reading() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from config.settings import load
-from dormpower.books import alarms, holds, migration
+from dormpower.books import alarms, holds, journal, migration
 from dormpower.books.database import open_books
 from dormpower.books.sites import sync_site
 from dormpower.clock import ManualClock
@@ -154,6 +154,23 @@ class ComposedSite:
         """Return a circuit's standing holds."""
         with self.books.read() as connection:
             return holds.standing(connection, [circuit_id]).get(circuit_id, ())
+
+    def grant(self, circuit_id: str, energy_wh: int) -> None:
+        """Give energy, and let control take it up."""
+        now = self.clock.now()
+        with self.books.write() as connection:
+            journal.post_grant(
+                connection,
+                circuit_id=circuit_id,
+                energy_wh=energy_wh,
+                expires_at=None,
+                source="test",
+                idempotency_key=f"{circuit_id}-{now.isoformat()}",
+                actor="finance",
+                note=None,
+                now=now,
+            )
+        self.run(self._rest)
 
     def alarms(self) -> set[str]:
         """Return the kinds of the active alarms."""

@@ -34,9 +34,8 @@ from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
-from gateway.policies import described
+from gateway.policies import Placed, described
 from gateway.ports import SwitchOutcome, SwitchResult
-from gateway.protection_rules import Placed
 from gateway.rules import build_policies
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -140,7 +139,9 @@ class World:
             switch=self.switch,
             circuits={one: self.replace(circuit, **more) for one, circuit in self.circuits.items()},
             policies=build_policies(
-                arrears_policy=self.policy,
+                arrears=Placed(
+                    by_circuit=dict.fromkeys(self.circuits, self.policy), configured=described(self.policy)
+                ),
                 overload=Placed(
                     by_circuit=dict.fromkeys(self.circuits, self.overload), configured=described(self.overload)
                 ),

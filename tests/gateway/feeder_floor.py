@@ -11,7 +11,6 @@ from dormpower.books import alarms, holds
 from dormpower.books.database import Books
 from dormpower.books.tables import channel_spans, circuits, meter_points, modules, rooms
 from dormpower.clock import ManualClock
-from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.days import CampusDays
 from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement, Reason
@@ -20,7 +19,6 @@ from dormpower.domain.site import Circuit, CircuitKind, Feeder, Module, Room, Si
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
 from gateway.feeders import FeederControl
-from gateway.policies import ArrearsRule
 from gateway.ports import SwitchOutcome, SwitchResult
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -139,7 +137,7 @@ class Floor:
                 )
                 for circuit in self.site.circuits()
             },
-            policies=(ArrearsRule(ArrearsPolicy(zone=ZONE, mode=Enforcement.OFF)),),
+            policies=(),
             executor=self.executor,
             zone=ZONE,
             stale_after_s=150.0,

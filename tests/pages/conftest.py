@@ -21,7 +21,9 @@ from dormpower.books import alarms, holds, users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
 from dormpower.clock import ManualClock
+from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Reason
+from dormpower.domain.scopes import Scoped
 
 
 def _load_api_campus():
@@ -103,8 +105,7 @@ def make_place(password_hash: str) -> Iterator[Callable[[Books], Place]]:
             readings=base.FakeReadings(),
             clock=clock,
             zone=base.ZONE,
-            low_wh=20_000,
-            critical_wh=5_000,
+            arrears=Scoped(base=ArrearsPolicy(zone=base.ZONE)),
             counter=journal_counter(books=books, prices=base.PRICES, zone=base.ZONE),
             prices=base.PRICES,
             site_name="Test campus",
