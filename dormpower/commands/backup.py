@@ -26,8 +26,6 @@ from dormpower.clock import CLOCK_FILE, SEEN_FILE, load_clock
 from dormpower.commands.archive import FORMAT, ArchivedFile, Manifest, describe, pack
 from dormpower.commands.opening import ConfigOption, operator, site_books
 
-_SUFFIXES = (".tar.gz", ".tgz")
-
 
 class UnableToBackUpError(Exception):
     """No backup was made; the message says why and what to do."""
@@ -54,12 +52,10 @@ class _Collection:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive to write: NAME.tar.gz")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive to write, a .tar.gz by any name.")],
     config: ConfigOption = None,
 ) -> None:
     """Back up the books, embedded readings and the site's files into one archive, while all runs."""
-    if not file.name.endswith(_SUFFIXES):
-        raise UnableToBackUpError(f"{file}: expected a name that ends in .tar.gz")
     if file.exists():
         raise UnableToBackUpError(f"{file}: exists already; choose another name")
     settings = load(config)

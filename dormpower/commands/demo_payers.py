@@ -24,7 +24,7 @@ from dormpower.books.users import (
     issue_token,
     revoke_token,
 )
-from dormpower.clock import CampusClock
+from dormpower.clock import Clock
 from dormpower.domain.holds import Reason
 
 _log = structlog.get_logger()
@@ -39,7 +39,7 @@ _AMOUNTS_FEN = (500, 1000, 2000, 3000)
 class Payers:
     """Recharges what has been dark for long enough; `step` is called about once a second."""
 
-    def __init__(self, *, books: Books, clock: CampusClock, address: str) -> None:
+    def __init__(self, *, books: Books, clock: Clock, address: str) -> None:
         self._books = books
         self._clock = clock
         self._address = address

@@ -17,8 +17,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 DEFAULT_TOKEN_DAYS = 90
 
 
-class UnableToUseUserOptionsError(Exception):
-    """Options that contradict each other, or a password that is missing; the message says which."""
+class UnableToReadPasswordError(Exception):
+    """There is no password on standard input; the message says what was expected."""
 
 
 @app.command("add")
@@ -34,10 +34,10 @@ def add(
 ) -> None:
     """Add a user. The password is the first line of standard input."""
     if more_rooms and not room:
-        raise UnableToUseUserOptionsError(f"user add: expected one NAME, got also {' '.join(more_rooms)}")
+        raise typer.BadParameter(f"expected one NAME, got also {' '.join(more_rooms)}")
     rooms = [*(room or []), *(more_rooms or [])]
     if rooms and role is not users.Role.STUDENT:
-        raise UnableToUseUserOptionsError(f"--room: only a student lives in a room, got the role {role.value}")
+        raise typer.BadParameter(f"--room: only a student lives in a room, got the role {role.value}")
     settings = load(config)
     password_hash = hash_password(_read_password())
     clock = load_clock(settings.folder)
@@ -74,7 +74,7 @@ def token(
 ) -> None:
     """Issue a bearer token and print it once, or revoke one by its id."""
     if (name is None) == (revoke is None):
-        raise UnableToUseUserOptionsError("user token: expected a user NAME or --revoke ID, one of them")
+        raise typer.BadParameter("expected a user NAME or --revoke ID, one of them")
     settings = load(config)
     clock = load_clock(settings.folder)
     with site_books(settings) as books, books.write() as connection:
@@ -127,7 +127,7 @@ def _read_password() -> str:
         return getpass.getpass("Password: ")
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise UnableToUseUserOptionsError(
+        raise UnableToReadPasswordError(
             "password: expected it as the first line of standard input, got nothing"
         )
     return password

@@ -76,6 +76,28 @@ def test_wrong_usage_is_exit_code_2(site):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["token"],
+        ["token", "li", "--revoke", "b"],
+        ["add", "li", "wang", "--role", "student"],
+        ["add", "li", "--role", "finance", "--room", "r-1"],
+    ],
+)
+def test_options_of_users_that_contradict_each_other_are_wrong_usage(site, arguments):
+    done = run("user", *arguments, folder=site, stdin="a password\n")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Usage:" in done.stderr
+
+
+def test_a_password_that_is_missing_is_a_refusal_not_wrong_usage(site):
+    done = run("user", "add", "li", "--role", "student", folder=site)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "password: expected it as the first line of standard input, got nothing\n"
+
+
+@pytest.mark.parametrize(
     "command",
     [["migrate"], ["serve"], ["gateway"], ["api"], ["simulate"], ["rooms", "export", "x.csv"], ["audit"]],
 )
