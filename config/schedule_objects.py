@@ -37,10 +37,14 @@ def curfew_of(
         zone=zone,
         days=day_kinds_of(calendar),
         curfews=tuple(
-            CurfewRule(name=f"curfew[{index}]", hours=_hours(row), scope=_scope(row))
+            CurfewRule(
+                name=f"curfew[{index}]",
+                hours=_hours(row),
+                scope=_scope(row),
+                mode=Enforcement(row.mode or curfew.mode),
+            )
             for index, row in enumerate(curfew.rules)
         ),
-        mode=Enforcement(curfew.mode),
         night_limits=tuple(
             NightLimit(
                 name=f"night_mode[{index}]",

@@ -37,6 +37,7 @@ class HoursOfDays(PartOfSite):
     to_clock: Clock = Field(alias="to")
     days: tuple[DayWord, ...] = Field(default=(), description=_DAYS_EXPECTED)
     not_days: tuple[DayWord, ...] = Field(default=(), alias="except", description=_DAYS_EXPECTED)
+    mode: ModeValue | None = None  # the section's
 
 
 class CurfewRow(HoursOfDays):
@@ -51,10 +52,9 @@ class CurfewSection(Section):
 
 
 class NightRow(HoursOfDays):
-    """At most this power in these hours; without a mode of its own by the section's."""
+    """At most this power in these hours."""
 
     limit_w: Watts
-    mode: ModeValue | None = None
 
 
 class NightModeSection(Section):

@@ -27,10 +27,7 @@ class NightLimits:
     def described(self) -> Mapping[str, Any]:
         """Return limits and modes as JSON values."""
         return {
-            "rules": [
-                described_rule(rule) | {"limit_w": rule.limit_w, "mode": rule.mode.value}
-                for rule in self._policy.night_limits
-            ],
+            "rules": [described_rule(rule) | {"limit_w": rule.limit_w} for rule in self._policy.night_limits],
             **described_days(self._policy.days),
         }
 

@@ -1,6 +1,6 @@
 """What a policy of the gateway is, and arrears as one. All of them are put together in `gateway/rules.py`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -220,6 +220,11 @@ def mode_in_force(mode: Enforcement, facts: CircuitFacts) -> Enforcement:
 def in_shadow_only(mode: Enforcement, *, shadow_only: bool) -> Enforcement:
     """Return the mode that counts: restored books that nobody has confirmed yet open no relay."""
     return Enforcement.SHADOW if shadow_only and mode is Enforcement.ENFORCE else mode
+
+
+def strictest(modes: Collection[Enforcement]) -> Enforcement:
+    """Return the mode that counts most of several."""
+    return next((mode for mode in (Enforcement.ENFORCE, Enforcement.SHADOW) if mode in modes), Enforcement.OFF)
 
 
 def mode_of_hold(hold: Hold) -> Enforcement:

@@ -20,6 +20,7 @@ from gateway.policies import (
     in_shadow_only,
     mode_in_force,
     mode_of_hold,
+    strictest,
 )
 
 NO_COUNTS = OverCounts()
@@ -48,10 +49,7 @@ class OverloadRule:
 
     def mode_of(self, circuit_id: str) -> Enforcement:
         """Return the strictest mode of the limits that a circuit has."""
-        modes = self._modes(circuit_id)
-        return next(
-            (mode for mode in (Enforcement.ENFORCE, Enforcement.SHADOW) if mode in modes), Enforcement.OFF
-        )
+        return strictest(self._modes(circuit_id))
 
     def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
         """Whether one of the circuit's limits has such holds."""

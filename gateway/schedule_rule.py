@@ -13,7 +13,7 @@ from dormpower.domain.curfew import CurfewPolicy, CurfewRule, NightLimit, Outage
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
 from dormpower.domain.scopes import Where
-from gateway.policies import CircuitFacts, Decision, WatchesNothing, in_shadow_only, mode_of_hold
+from gateway.policies import CircuitFacts, Decision, WatchesNothing, in_shadow_only, mode_of_hold, strictest
 
 
 class ScheduleRule(WatchesNothing):
@@ -32,27 +32,26 @@ class ScheduleRule(WatchesNothing):
         self._policy = policy
         self._where_of = where_of
         self._outages: tuple[Outage, ...] = ()
-        self._rules_of: dict[str, tuple[tuple[str, Hours], ...]] = {}
+        self._rules_of: dict[tuple[str, Enforcement], tuple[tuple[str, Hours], ...]] = {}
         self._spans = SpanMemo(policy)
 
     def described(self) -> Mapping[str, Any]:
         """Return rules, modes and the own days."""
         return {
-            "mode": self._policy.mode.value,
             "rules": [described_rule(rule) for rule in self._policy.curfews],
             **described_days(self._policy.days),
         }
 
-    def mode_of(self, circuit_id: str) -> Enforcement:  # noqa: ARG002 - the protocol's
-        """Return the site's mode of curfews."""
-        return self._policy.mode
+    def mode_of(self, circuit_id: str) -> Enforcement:
+        """Return the strictest mode of the curfews that cover a circuit."""
+        return strictest(self._modes(circuit_id))
 
     def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:
         """Whether curfews or a planned outage have such holds; an outage is enforced whatever the mode is.
 
         One hold serves both, and its evidence names the outage only where that has moved its end.
         """
-        modes = {self._policy.mode}
+        modes = self._modes(circuit_id)
         where = self._where_of.get(circuit_id)
         if where is not None and any(
             one.from_at <= now < one.to_at and one.scope.covers(where) for one in self._outages
@@ -97,21 +96,32 @@ class ScheduleRule(WatchesNothing):
             return ()
         return curfew.decide(
             ScheduleFacts(
-                curfews=self._curfews(circuit_id, where, now),
+                curfews=self._curfews(circuit_id, where, Enforcement.ENFORCE, now),
+                shadow_curfews=self._curfews(circuit_id, where, Enforcement.SHADOW, now),
                 outages=merge(one.span for one in self._outages if one.scope.covers(where)),
                 holds=holds,
                 keep_supply=keep_supply,
                 shadow_only=shadow_only,
             ),
-            mode=self._policy.mode,
             now=now,
         )
 
-    def _curfews(self, circuit_id: str, where: Where, now: datetime) -> tuple[TimeSpan, ...]:
-        rules = self._rules_of.get(circuit_id)
+    def _modes(self, circuit_id: str) -> set[Enforcement]:
+        where = self._where_of.get(circuit_id)
+        if where is None:
+            return set()
+        return {
+            mode for mode in (Enforcement.ENFORCE, Enforcement.SHADOW) if self._rules(circuit_id, where, mode)
+        }
+
+    def _rules(self, circuit_id: str, where: Where, mode: Enforcement) -> tuple[tuple[str, Hours], ...]:
+        rules = self._rules_of.get((circuit_id, mode))
         if rules is None:
-            rules = self._rules_of[circuit_id] = curfew.rules_at(self._policy, where)
-        return self._spans.spans(rules, now=now)
+            rules = self._rules_of[circuit_id, mode] = curfew.rules_at(self._policy, where, mode)
+        return rules
+
+    def _curfews(self, circuit_id: str, where: Where, mode: Enforcement, now: datetime) -> tuple[TimeSpan, ...]:
+        return self._spans.spans(self._rules(circuit_id, where, mode), now=now)
 
 
 def described_days(days: DayKinds) -> Mapping[str, Any]:
@@ -130,4 +140,5 @@ def described_rule(rule: CurfewRule | NightLimit) -> dict[str, Any]:
         "days": [f"{'before_' if test.before else ''}{test.label.value}" for test in hours.days],
         "not_days": [f"{'before_' if test.before else ''}{test.label.value}" for test in hours.not_days],
         "scope": [scope.campus, scope.building, scope.floor, scope.room_id, scope.kind],
+        "mode": rule.mode.value,
     }

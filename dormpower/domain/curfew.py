@@ -42,6 +42,7 @@ class CurfewRule:
     name: str
     hours: Hours
     scope: Scope = EVERYWHERE
+    mode: Enforcement = Enforcement.SHADOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +58,11 @@ class NightLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurfewPolicy:
-    """The site's curfews and night limits, and the calendar that they go by."""
+    """The site's curfews and night limits, each with its mode, and the calendar that they go by."""
 
     zone: tzinfo
     days: DayKinds = WEEKDAYS_ONLY
     curfews: tuple[CurfewRule, ...] = ()
-    mode: Enforcement = Enforcement.SHADOW
     night_limits: tuple[NightLimit, ...] = ()
 
 
@@ -95,12 +95,14 @@ class CurrentLimit:
 class ScheduleFacts:
     """What the schedule looks at for one circuit: merged spans around now, and the own standing holds.
 
-    `shadow_only`: restored books that nobody has confirmed; nothing opens a relay.
+    `curfews` are those that are enforced, `shadow_curfews` those that only watch. `shadow_only`: restored books
+    that nobody has confirmed; nothing opens a relay.
     """
 
     curfews: Sequence[TimeSpan]
     outages: Sequence[TimeSpan]
     holds: Sequence[Hold]
+    shadow_curfews: Sequence[TimeSpan] = ()
     keep_supply: bool = False
     shadow_only: bool = False
 
@@ -143,14 +145,11 @@ class SpanMemo:
         return spans
 
 
-def rules_at(policy: CurfewPolicy, where: Where) -> tuple[tuple[str, Hours], ...]:
-    """Return the named hours of the curfews that cover a circuit."""
-    return tuple((rule.name, rule.hours) for rule in policy.curfews if rule.scope.covers(where))
-
-
-def curfew_spans(policy: CurfewPolicy, where: Where, *, now: datetime) -> tuple[TimeSpan, ...]:
-    """Return a circuit's curfews around now, whatever their mode."""
-    return spans_of(rules_at(policy, where), days=policy.days, zone=policy.zone, now=now)
+def rules_at(policy: CurfewPolicy, where: Where, mode: Enforcement) -> tuple[tuple[str, Hours], ...]:
+    """Return the named hours of the curfews of a mode that cover a circuit."""
+    return tuple(
+        (rule.name, rule.hours) for rule in policy.curfews if rule.mode is mode and rule.scope.covers(where)
+    )
 
 
 def limits_at(policy: CurfewPolicy, where: Where) -> tuple[NightLimit, ...]:
@@ -172,16 +171,16 @@ def lowest_limit(limits: Iterable[NightLimit], spans: SpanMemo, *, now: datetime
     return min(found, key=lambda one: (one.limit_w, one.until_at), default=None)
 
 
-def decide(facts: ScheduleFacts, *, mode: Enforcement, now: datetime) -> tuple[Place | LetGo | LookAgain, ...]:
+def decide(facts: ScheduleFacts, *, now: datetime) -> tuple[Place | LetGo | LookAgain, ...]:
     """Return what to do with the circuit's `curfew` holds, and when to look again.
 
     The breaker counts a curfew that was changed within a day (invariant 24); a planned outage, which a person
     announced, never.
     """
-    curfews = () if mode is Enforcement.OFF or facts.keep_supply else facts.curfews
-    in_shadow = facts.shadow_only or mode is Enforcement.SHADOW
-    enforced = () if facts.shadow_only else merge((*facts.outages, *(() if in_shadow else curfews)))
-    shadow = merge((*(facts.outages if facts.shadow_only else ()), *(curfews if in_shadow else ())))
+    enforced = merge((*facts.outages, *(() if facts.keep_supply else facts.curfews)))
+    shadow = () if facts.keep_supply else merge(facts.shadow_curfews)
+    if facts.shadow_only:
+        enforced, shadow = (), merge((*enforced, *shadow))
     decisions: list[Place | LetGo | LookAgain] = []
     for spans, is_shadow in ((enforced, False), (shadow, True)):
         standing = next(
@@ -190,7 +189,7 @@ def decide(facts: ScheduleFacts, *, mode: Enforcement, now: datetime) -> tuple[P
         decisions += _towards(span_at(spans, now), standing, shadow=is_shadow, now=now)
     ahead = next_change_at(merge((*enforced, *shadow)), now)
     until = now + timedelta(days=_FURTHEST_DAYS)
-    if ahead is not None or curfews:
+    if ahead is not None or enforced or shadow:
         decisions.append(LookAgain(at=until if ahead is None else min(ahead, until)))
     return tuple(decisions)
 

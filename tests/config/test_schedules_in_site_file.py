@@ -46,7 +46,8 @@ policies:
     mode: enforce
     rules:
       - {kind: lighting, from: "23:00", to: "06:00", days: [before_workday], except: [before_exam]}
-      - {kind: lighting, from: "00:00", to: "06:00", days: [restday], campus: south, building: "01", floor: 1}
+      - {kind: lighting, from: "00:00", to: "06:00", days: [restday], campus: south, building: "01", floor: 1,
+         mode: shadow}
   night_mode:
     mode: enforce
     rules:
@@ -56,7 +57,7 @@ policies:
 """,
     )
     policy = settings.policies.curfew
-    assert policy.mode is Enforcement.ENFORCE
+    assert [rule.mode for rule in policy.curfews] == [Enforcement.ENFORCE, Enforcement.SHADOW]
     assert policy.curfews == (
         CurfewRule(
             name="curfew[0]",
@@ -67,6 +68,7 @@ policies:
                 not_days=(DayTest(label=DayLabel.EXAM, before=True),),
             ),
             scope=Scope(kind="lighting"),
+            mode=Enforcement.ENFORCE,
         ),
         CurfewRule(
             name="curfew[1]",
@@ -88,7 +90,10 @@ policies:
 
 def test_without_a_word_nothing_is_off_and_rules_begin_in_shadow(tmp_path):
     policy = load_with(tmp_path, "").policies.curfew
-    assert (policy.curfews, policy.mode) == ((), Enforcement.SHADOW)
+    assert (policy.curfews, policy.night_limits) == ((), ())
+    rules = "{rules: [{from: '23:00', to: '06:00'}]}"
+    (rule,) = load_with(tmp_path, f"policies: {{curfew: {rules}}}").policies.curfew.curfews
+    assert rule.mode is Enforcement.SHADOW
 
 
 def test_public_holidays_and_makeup_workdays_are_known_for_2026():

@@ -1,5 +1,6 @@
 """Curfews, planned outages and night limits as tables in virtual time, and every boundary instant."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -16,10 +17,10 @@ from dormpower.domain.curfew import (
     Outage,
     ScheduleFacts,
     SpanMemo,
-    curfew_spans,
     decide,
     limits_at,
     lowest_limit,
+    rules_at,
 )
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import LetGo, LookAgain, Place
@@ -55,10 +56,15 @@ POLICY = CurfewPolicy(
             name="before-workdays",
             hours=hours(23, 6, "before_workday", but=("before_exam",)),
             scope=Scope(kind="lighting"),
+            mode=Enforcement.ENFORCE,
         ),
-        CurfewRule(name="otherwise", hours=hours(0, 6, "restday"), scope=Scope(kind="lighting")),
+        CurfewRule(
+            name="otherwise",
+            hours=hours(0, 6, "restday"),
+            scope=Scope(kind="lighting"),
+            mode=Enforcement.ENFORCE,
+        ),
     ),
-    mode=Enforcement.ENFORCE,
     night_limits=(
         NightLimit(name="night", hours=hours(22, 7), limit_w=600, scope=Scope(kind="lighting")),
         NightLimit(name="off", hours=hours(20, 8), limit_w=1, mode=Enforcement.OFF),
@@ -72,16 +78,22 @@ def local(*parts):
 
 
 def look(now, *, holds=(), policy=POLICY, where=LIGHTING, outages=(), mode=None, **more):
+    if mode is not None:
+        policy = replace(policy, curfews=tuple(replace(rule, mode=mode) for rule in policy.curfews))
     return decide(
         ScheduleFacts(
-            curfews=curfew_spans(policy, where, now=now),
+            curfews=curfew_spans(policy, where, Enforcement.ENFORCE, now=now),
+            shadow_curfews=curfew_spans(policy, where, Enforcement.SHADOW, now=now),
             outages=[outage.span for outage in outages],
             holds=holds,
             **more,
         ),
-        mode=mode or policy.mode,
         now=now,
     )
+
+
+def curfew_spans(policy, where, mode, *, now):
+    return SpanMemo(policy).spans(rules_at(policy, where, mode), now=now)
 
 
 def hold(until_at, *, shadow=False, placed_by=RULE, reason=Reason.CURFEW):
@@ -155,6 +167,16 @@ def test_a_curfew_that_is_not_in_force_opens_nothing(mode):
     assert [one.shadow for one in released] == [False]
 
 
+def test_a_rule_in_shadow_stands_beside_those_that_are_enforced():
+    later = CurfewRule(name="new", hours=hours(22, 7), scope=Scope(kind="lighting"))
+    policy = replace(POLICY, curfews=(*POLICY.curfews, later))
+    now = local(2026, 11, 23, 23)
+    ends = {one.shadow: one.expected_release_at for one in look(now, policy=policy) if isinstance(one, Place)}
+    assert ends == {False: local(2026, 11, 24, 6), True: local(2026, 11, 24, 7)}
+    *_, again = look(local(2026, 11, 23, 21), policy=policy)
+    assert again == LookAgain(at=local(2026, 11, 23, 22))
+
+
 def test_only_the_own_holds_are_touched():
     foreign = hold(None, placed_by="wang", reason=Reason.LOCKOUT)
     assert not [one for one in look(local(2026, 11, 24, 12), holds=[foreign]) if isinstance(one, LetGo)]
@@ -209,7 +231,7 @@ def test_the_breaker_may_count_a_curfew_but_never_an_announced_outage():
     assert not look(now)[0].exempt
     outage = TimeSpan(from_at=now, to_at=now + timedelta(hours=1), causes=("outage:o1",))
     announced = ScheduleFacts(curfews=(), outages=[outage], holds=())
-    assert decide(announced, mode=Enforcement.ENFORCE, now=now)[0].exempt
+    assert decide(announced, now=now)[0].exempt
     # A new end of a hold that stands is no new cut.
     assert look(now, holds=[hold(now)])[1].exempt
 
@@ -217,8 +239,10 @@ def test_the_breaker_may_count_a_curfew_but_never_an_announced_outage():
 def test_a_curfew_without_an_end_in_sight_promises_none():
     always = CurfewPolicy(
         zone=ZONE,
-        curfews=(CurfewRule(name="a", hours=hours(0, 12)), CurfewRule(name="b", hours=hours(12, 0))),
-        mode=Enforcement.ENFORCE,
+        curfews=tuple(
+            CurfewRule(name=name, hours=hours(start, end), mode=Enforcement.ENFORCE)
+            for name, start, end in (("a", 0, 12), ("b", 12, 0))
+        ),
     )
     now = local(2026, 11, 23, 10)
     place, again = look(now, policy=always)
@@ -261,16 +285,16 @@ def test_following_the_next_look_visits_every_boundary_and_never_lets_a_hold_sta
 ):
     policy = CurfewPolicy(
         zone=zone,
-        curfews=(CurfewRule(name="a", hours=Hours(from_minute=first, to_minute=last)),),
-        mode=Enforcement.ENFORCE,
+        curfews=(
+            CurfewRule(name="a", hours=Hours(from_minute=first, to_minute=last), mode=Enforcement.ENFORCE),
+        ),
     )
     now = datetime(2026, 2, 20, tzinfo=UTC) + timedelta(seconds=start_s)
     standing = None
     for _ in range(12):
-        spans = curfew_spans(policy, AC, now=now)
+        spans = curfew_spans(policy, AC, Enforcement.ENFORCE, now=now)
         *changes, again = decide(
             ScheduleFacts(curfews=spans, outages=(), holds=() if standing is None else (standing,)),
-            mode=Enforcement.ENFORCE,
             now=now,
         )
         for change in changes:

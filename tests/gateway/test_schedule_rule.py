@@ -15,8 +15,9 @@ NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 WHERE = Where(campus="south", building="01", floor="1", room_id="r-1", kind="ac")
 POLICY = CurfewPolicy(
     zone=ZoneInfo("Asia/Shanghai"),
-    curfews=(CurfewRule(name="curfew[0]", hours=Hours(from_minute=1380, to_minute=360)),),
-    mode=Enforcement.ENFORCE,
+    curfews=(
+        CurfewRule(name="curfew[0]", hours=Hours(from_minute=1380, to_minute=360), mode=Enforcement.ENFORCE),
+    ),
 )
 
 
