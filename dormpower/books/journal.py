@@ -47,6 +47,7 @@ __all__ = [
     "post_consumptions",
     "post_grant",
     "post_recharge",
+    "recharge_content",
 ]
 
 SETTLEMENT = "settlement"
@@ -93,7 +94,7 @@ def post_recharge(
     request = Request(
         source=source,
         idempotency_key=idempotency_key,
-        content=[circuit_id, amount_fen, channel, note],
+        content=recharge_content(circuit_id=circuit_id, amount_fen=amount_fen, channel=channel, note=note),
         actor=actor,
         note=note,
         now=now,
@@ -127,6 +128,11 @@ def post_recharge(
     return post_entry(
         connection, request, entry, _issue(connection, account_id, lot, channel=channel), issued=[row]
     )
+
+
+def recharge_content(*, circuit_id: str, amount_fen: int, channel: str, note: str | None) -> list[Any]:
+    """Return what a repeat of a recharge must be the same in."""
+    return [circuit_id, amount_fen, channel, note]
 
 
 def post_grant(

@@ -93,22 +93,8 @@ def post_entry(
     """
     now = request.now
     transaction_id = entry.transaction_id or new_id("txn", now)
-    price = entry.price_millifen_per_kwh
     available_wh = accounts.availables_wh(connection, [entry.account_id])[entry.account_id]
-    item: dict[str, Any] = {
-        "transaction_id": transaction_id,
-        "kind": entry.kind,
-        "recharged_at": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "amount_fen": entry.amount_fen,
-        "price_yuan_per_kwh": None if price is None else format_price_yuan(price),
-        "energy_wh": entry.energy_wh,
-        "balance_after_wh": available_wh + entry.energy_wh,
-        "channel": entry.channel,
-        "circuit_id": entry.circuit_id,
-        **(entry.more or {}),
-    }
-    answer = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
-    row = {
+    row: dict[str, Any] = {
         "transaction_id": transaction_id,
         "sequence": next_number(connection, transactions.c.sequence),
         "source": request.source,
@@ -121,14 +107,16 @@ def post_entry(
         "used_on": None,
         "amount_fen": entry.amount_fen,
         "energy_wh": entry.energy_wh,
-        "balance_after_wh": item["balance_after_wh"],
-        "price_millifen_per_kwh": price,
+        "balance_after_wh": available_wh + entry.energy_wh,
+        "price_millifen_per_kwh": entry.price_millifen_per_kwh,
         "channel": entry.channel,
         "note": request.note,
         "actor": request.actor,
         "reverses_id": entry.reverses_id,
-        "answer": answer,
     }
+    item = {**history_item(row), **(entry.more or {})}
+    answer = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
+    row["answer"] = answer
     own = {"account_id": entry.account_id, "transaction_id": transaction_id, "issued_at": now}
     write(connection, [(row, plan)], issued=[{**own, **lot} for lot in issued])
     audit_log.write(
@@ -146,6 +134,23 @@ def post_entry(
     intents.leave(connection, circuit_id=entry.circuit_id, cause=entry.kind, now=now)
     events.append(connection, kind="circuit", subject_id=entry.circuit_id, now=now)
     return Posted(item=item, answer=answer, repeated=False)
+
+
+def history_item(row: Mapping[str, Any] | sa.RowMapping) -> dict[str, Any]:
+    """Return a transaction's row as people see it; its answer holds this, and what its kind alone has."""
+    posted_at: datetime = row["posted_at"]
+    price = row["price_millifen_per_kwh"]
+    return {
+        "transaction_id": row["transaction_id"],
+        "kind": row["kind"],
+        "recharged_at": posted_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "amount_fen": row["amount_fen"],
+        "price_yuan_per_kwh": None if price is None else format_price_yuan(price),
+        "energy_wh": row["energy_wh"],
+        "balance_after_wh": row["balance_after_wh"],
+        "channel": row["channel"],
+        "circuit_id": row["circuit_id"],
+    }
 
 
 def repeat_of(connection: Connection, *, source: str, key: str, content: str) -> Posted | None:

@@ -53,12 +53,11 @@ def replay(connection: Connection, *, progress: Callable[[str], None] | None = N
         if progress is not None:
             progress(f"journal replayed: {min(start + CHUNK, len(account_ids))} of {len(account_ids)} accounts")
     yield from _replay_chunk(connection, [], transactions.c.account_id.is_(None), sums, cached)
-    for name, balance in sorted(cached.items()):
-        if balance != sums[name]:
+    for name in sorted({*cached, *sums}):
+        if cached.get(name) != sums[name]:
+            held = f"is {cached[name]}" if name in cached else "is missing"
             yield Finding(
-                invariant=4,
-                where=name,
-                text=f"the cached balance is {balance}, the sum of its postings {sums[name]}",
+                invariant=4, where=name, text=f"the cached balance {held}, the sum of its postings {sums[name]}"
             )
 
 

@@ -51,12 +51,18 @@ def audit(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     with site_books(settings) as books:
         heads = audit_log.read_heads(settings.folder / audit_log.HEADS_FILE)
         broken = broken_rules(books, heads=heads, console=Console(stderr=True))
+    from dormpower.books.proof import NOT_PROVEN, PROVEN  # noqa: PLC0415 - most commands do without it
+
     if as_json:
-        typer.echo(json.dumps({"holds": not broken, "broken": broken}, ensure_ascii=False))
+        told = {"holds": not broken, "broken": broken, "proven": PROVEN, "not_proven": NOT_PROVEN}
+        typer.echo(json.dumps(told, ensure_ascii=False))
     else:
         for sentence in broken:
             typer.echo(sentence, err=True)
-        typer.echo("the books don't prove" if broken else "the books prove", err=bool(broken))
+        for number, why in NOT_PROVEN.items():
+            typer.echo(f"invariant {number} is not proven: {why}", err=True)
+        verdict = "the books don't prove" if broken else "the books prove"
+        typer.echo(f"{verdict}: invariants {', '.join(map(str, PROVEN))}", err=bool(broken))
     if broken:
         raise typer.Exit(1)
 

@@ -7,12 +7,16 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import tables
+from dormpower.books import audit_log, corrections, journal, proof, settlement, tables, transfers
 from dormpower.books.database import Books
 from dormpower.domain.days import CampusDays
+from dormpower.domain.tariff import Price
 
-DAYS = CampusDays(ZoneInfo("Asia/Shanghai"))
+ZONE = ZoneInfo("Asia/Shanghai")
+DAYS = CampusDays(ZONE)
 LINKED_ON = date(2026, 1, 1)
+NOW = datetime(2026, 2, 5, 4, tzinfo=UTC)
+PRICE = Price(from_on=date(2026, 1, 1), kind="all", price_millifen_per_kwh=56530)
 
 Meter = Callable[[dict[date, int]], None]
 
@@ -101,3 +105,34 @@ def meter_days(books: Books, energies_wh: dict[date, int]) -> None:
                 open_on=last_on + timedelta(days=1),
             )
         )
+
+
+@pytest.fixture
+def proven(one_room: Books, meter: Meter) -> Books:
+    """Books with each kind of transaction, which prove."""
+
+    def asked(key: str) -> dict[str, object]:
+        return {"source": "test", "idempotency_key": key, "actor": "finance", "note": None, "now": NOW}
+
+    with one_room.write() as connection:
+        paid = [
+            journal.post_recharge(
+                connection, circuit_id="r1-ac", amount_fen=1000, channel="cash", price=PRICE, **asked(key)
+            ).item["transaction_id"]
+            for key in ("a", "b")
+        ]
+        journal.post_grant(connection, circuit_id="r1-ac", energy_wh=5000, expires_at=None, **asked("c"))
+    meter({date(2026, 2, day): 4000 for day in (1, 2, 3, 4)})
+    settlement.settle(one_room, now=NOW, zone=ZONE)
+    with one_room.write() as connection:
+        transfers.post_transfer(
+            connection, from_circuit_id="r1-ac", to_circuit_id="r1-lighting", energy_wh=700, **asked("d")
+        )
+        corrections.post_refund(
+            connection, circuit_id="r1-ac", payment_id=paid[0], energy_wh=500, channel="cash", **asked("e")
+        )
+        corrections.post_reversal(connection, transaction_id=paid[1], **asked("f"))
+        while audit_log.seal(connection):
+            pass
+    assert proof.prove(one_room) == []
+    return one_room

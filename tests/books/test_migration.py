@@ -70,10 +70,10 @@ def test_an_upgrade_puts_back_triggers_that_were_taken_away(books: Books):
     on_table = "" if books.is_sqlite else " ON postings"
     with books.write() as connection:
         connection.exec_driver_sql(f"DROP TRIGGER immutable_postings_update{on_table}")
-        assert immutability.missing_triggers(connection) == {"immutable_postings_update"}
+        assert set(immutability.trigger_faults(connection)) == {"immutable_postings_update"}
     migration.upgrade(books)
     with books.read() as connection:
-        assert immutability.missing_triggers(connection) == frozenset()
+        assert immutability.trigger_faults(connection) == {}
 
 
 def test_a_failed_upgrade_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,51 +1,16 @@
 """Each fault that somebody plants in books that prove is found, under the invariant that it breaks."""
 
+import itertools
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import audit_log, corrections, journal, proof, settlement, tables, transfers
+from dormpower.books import audit_log, immutability, proof, tables
 from dormpower.books.database import Books
-from dormpower.domain.tariff import Price
 
-NOW = datetime(2026, 2, 5, 4, tzinfo=UTC)
-ZONE = ZoneInfo("Asia/Shanghai")
-PRICE = Price(from_on=date(2026, 1, 1), kind="all", price_millifen_per_kwh=56530)
 USED = {date(2026, 2, day): 4000 for day in (1, 2, 3, 4)}
-
-
-@pytest.fixture
-def proven(one_room: Books, meter: Callable[[dict[date, int]], None]) -> Books:
-    """Books with each kind of transaction, which prove."""
-
-    def asked(key: str) -> dict[str, object]:
-        return {"source": "test", "idempotency_key": key, "actor": "finance", "note": None, "now": NOW}
-
-    with one_room.write() as connection:
-        paid = [
-            journal.post_recharge(
-                connection, circuit_id="r1-ac", amount_fen=1000, channel="cash", price=PRICE, **asked(key)
-            ).item["transaction_id"]
-            for key in ("a", "b")
-        ]
-        journal.post_grant(connection, circuit_id="r1-ac", energy_wh=5000, expires_at=None, **asked("c"))
-    meter(USED)
-    settlement.settle(one_room, now=NOW, zone=ZONE)
-    with one_room.write() as connection:
-        transfers.post_transfer(
-            connection, from_circuit_id="r1-ac", to_circuit_id="r1-lighting", energy_wh=700, **asked("d")
-        )
-        corrections.post_refund(
-            connection, circuit_id="r1-ac", payment_id=paid[0], energy_wh=500, channel="cash", **asked("e")
-        )
-        corrections.post_reversal(connection, transaction_id=paid[1], **asked("f"))
-        while audit_log.seal(connection):
-            pass
-    assert proof.prove(one_room) == []
-    return one_room
 
 
 def plant(books: Books, *statements: str) -> None:
@@ -151,6 +116,26 @@ FAULTS = {
         "DELETE FROM postings WHERE ledger_account_id = 'wh:moved' AND amount < 0",
         12,
     ),
+    "a transaction tells another balance than its answer": (
+        "UPDATE transactions SET balance_after_wh = balance_after_wh + 1 WHERE kind = 'refund'",
+        6,
+    ),
+    "an answer is gone": ("UPDATE transactions SET answer = NULL WHERE kind = 'grant'", 6),
+    "an answer is another transaction's": (
+        (
+            "UPDATE transactions SET answer = (SELECT answer FROM transactions WHERE kind = 'grant') "
+            "WHERE kind = 'transfer' AND energy_wh < 0"
+        ),
+        6,
+    ),
+    "a recharge tells another note than was asked for": (
+        "UPDATE transactions SET note = 'other' WHERE kind = 'recharge'",
+        6,
+    ),
+    "a segment is put on another circuit's channel": (
+        f"UPDATE segments SET span_id = 1 WHERE segment_id = {SECOND_SEGMENT}",
+        10,
+    ),
     "an audit row is changed": ("UPDATE audit_log SET actor = 'nobody' WHERE audit_id = 1", 38),
 }
 
@@ -171,10 +156,135 @@ def test_a_missing_trigger_is_found(proven: Books):
     ]
 
 
-def test_a_float_in_the_path_of_money_is_found_where_the_database_takes_it(proven: Books):
-    plant(proven, "UPDATE lot_moves SET cost_fen = cost_fen + 0.6 WHERE lot_move_id = 1")
-    expected = 2 if proven.is_sqlite else 12  # PostgreSQL rounds it to an integer, which is a false one
-    assert expected in {finding.invariant for finding in proof.prove(proven)}
+ON_POSTGRESQL = "FOR EACH ROW EXECUTE FUNCTION"
+ON_SQLITE = "BEGIN SELECT RAISE(ABORT, 'update of postings refused'); END"
+
+# What takes the place of a trigger under its name: on SQLite, on PostgreSQL.
+STAND_INS = {
+    "it does nothing": (
+        "CREATE TRIGGER immutable_postings_update BEFORE UPDATE ON postings BEGIN SELECT 1; END",
+        f"CREATE TRIGGER immutable_postings_update BEFORE UPDATE ON postings {ON_POSTGRESQL} nothing()",
+    ),
+    "it looks at another column": (
+        f"CREATE TRIGGER immutable_postings_update BEFORE UPDATE OF unit ON postings {ON_SQLITE}",
+        (
+            "CREATE TRIGGER immutable_postings_update BEFORE UPDATE OF unit ON postings "
+            f"{ON_POSTGRESQL} dormpower_refuse_change()"
+        ),
+    ),
+    "it waits for what never comes": (
+        f"CREATE TRIGGER immutable_postings_update BEFORE UPDATE ON postings WHEN 0 {ON_SQLITE}",
+        (
+            "CREATE TRIGGER immutable_postings_update BEFORE UPDATE ON postings FOR EACH ROW WHEN (false) "
+            "EXECUTE FUNCTION dormpower_refuse_change()"
+        ),
+    ),
+}
+NOTHING = "FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$"
+
+
+@pytest.mark.parametrize("stand_in", STAND_INS.values(), ids=STAND_INS)
+def test_what_bears_a_triggers_name_and_lets_changes_pass_is_found(proven: Books, stand_in: tuple[str, str]):
+    with proven.write() as connection:
+        if not proven.is_sqlite:
+            connection.exec_driver_sql(f"CREATE {NOTHING.format('nothing')}")
+        on = "" if proven.is_sqlite else " ON postings"
+        connection.exec_driver_sql(f"DROP TRIGGER immutable_postings_update{on}")
+        connection.exec_driver_sql(stand_in[0 if proven.is_sqlite else 1])
+    assert [str(one) for one in proof.prove(proven)] == [
+        "invariant 3: immutable_postings_update: the trigger is not the one that refuses changes"
+    ]
+
+
+@pytest.mark.needs("postgres", "initdb")
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_triggers_that_are_switched_off_or_gutted_are_found(books: Books):
+    with books.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE postings DISABLE TRIGGER immutable_postings_delete")
+        connection.exec_driver_sql(f"CREATE OR REPLACE {NOTHING.format('dormpower_refuse_change')}")
+    assert [str(one) for one in proof.prove(books)] == [
+        "invariant 3: dormpower_refuse_change: the function of the triggers does not refuse changes",
+        "invariant 3: immutable_postings_delete: the trigger is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("lot_moves", "cost_fen"),
+        ("lots", "remaining_wh"),
+        ("lots", "price_millifen_per_kwh"),
+        ("ledger_accounts", "balance"),
+        ("meter_points", "metered_wh"),
+        ("transactions", "balance_after_wh"),
+        ("segments", "to_register_wh"),
+    ],
+)
+def test_a_float_in_the_path_of_money_or_energy_is_found_where_the_database_takes_it(
+    proven: Books, table: str, column: str
+):
+    plant(proven, f"UPDATE {table} SET {column} = {column} - 0.4 WHERE {column} > 0")
+    found = proof.prove(proven)
+    if proven.is_sqlite:
+        assert f"{column} is real, no integer" in {one.text for one in found if one.invariant == 2}
+    else:  # it rounds a fraction to an integer, so that none is ever stored
+        assert 2 not in {one.invariant for one in found}
+
+
+def test_an_answer_that_cant_be_read_is_found(proven: Books):
+    nonsense = "X'7B'" if proven.is_sqlite else "'\\x7b'"
+    plant(proven, f"UPDATE transactions SET answer = {nonsense} WHERE kind = 'grant'")
+    assert [one.text for one in proof.prove(proven)] == ["its answer can't be read"]
+
+
+def test_a_cached_balance_that_is_gone_is_found(proven: Books):
+    off, on = (
+        ("PRAGMA foreign_keys=OFF", "PRAGMA foreign_keys=ON")
+        if proven.is_sqlite
+        else ("SET session_replication_role = replica", "SET session_replication_role = origin")
+    )
+    with proven.engine.connect() as connection:
+        raw = connection.connection.cursor()
+        raw.execute(off)
+        trigger, gone = "DROP TRIGGER immutable_ledger_accounts_delete", "DELETE FROM ledger_accounts WHERE "
+        if proven.is_sqlite:
+            raw.execute(trigger)
+        raw.execute(f"{gone} ledger_account_id = 'fen:sales'")
+        raw.execute(on)
+        connection.connection.commit()
+    with proven.write() as connection:
+        immutability.enforce(connection)
+    (found,) = proof.prove(proven)
+    assert str(found).startswith(
+        "invariant 4: fen:sales: the cached balance is missing, the sum of its postings "
+    )
+
+
+def test_channels_that_serve_twice_at_a_time_are_found_and_a_handover_is_not(proven: Books):
+    numbers = itertools.count(10)
+
+    def add(channel: int, from_at: datetime, to_at: datetime) -> None:
+        with proven.write() as connection:
+            connection.execute(
+                sa.insert(tables.channel_spans).values(
+                    span_id=next(numbers),
+                    circuit_id="r1-lighting",
+                    module_id="m1",
+                    channel=channel,
+                    from_at=from_at,
+                    to_at=to_at,
+                )
+            )
+
+    begun_at = datetime(2026, 1, 1, tzinfo=UTC)  # of both circuits' present channels, 0 and 1
+    add(1, begun_at - timedelta(days=1), begun_at)
+    assert proof.prove(proven) == []
+    add(5, begun_at, begun_at + timedelta(days=1))
+    assert [str(one) for one in proof.prove(proven)] == [
+        "invariant 10: r1-lighting: two channels serve the circuit at the same time"
+    ]
+    add(1, begun_at + timedelta(days=1), begun_at + timedelta(days=2))
+    assert "the channel serves two circuits at the same time" in {one.text for one in proof.prove(proven)}
 
 
 def test_a_head_that_was_exported_is_compared(proven: Books):
