@@ -126,6 +126,19 @@ def load(path: Path | str | None = None) -> Settings:
     return _load(site_path, rooms_from=None)
 
 
+def database_of(path: Path) -> str:
+    """Return the books that a site file names; its rooms, profiles and secrets need not be there.
+
+    Raises UnableToLoadSiteError.
+    """
+    findings = Findings(show_path(path))
+    document = read_yaml(path, findings)
+    file = parse_site_file(document, findings) if document is not None else None
+    if file is None:
+        raise UnableToLoadSiteError(findings.faults)
+    return file.database
+
+
 def load_with_rooms(path: Path | str | None, rooms_from: Path) -> tuple[Settings, list[SourcedRoom]]:
     """Load a site as it would be with the rooms of another file; nothing is written."""
     findings = Findings(show_path(resolve_path(path)))

@@ -1,15 +1,17 @@
 """`dormpower restore FILE`: checked whole before anything is touched, then put in place, then in shadow.
 
+What refuses leaves everything as it was. A dump for PostgreSQL is proven in the database itself, with the books
+that were there set aside (`restore_postgresql`), before the first file is put in place.
+
 A backup is older than the world: meanwhile people paid, relays were switched, modules replaced. So a restored
 site starts in shadow (policies decide and record, nothing is cut) until `dormpower restore --confirm`.
 """
 
 import shutil
 import sqlite3
-import subprocess
 import tempfile
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +19,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from config.settings import load, resolve_path
+from config.settings import database_of, load, resolve_path
 from dormpower.books import migration
 from dormpower.books.database import Books, open_books
 from dormpower.books.shadow import confirm, require_confirmation
@@ -26,6 +28,7 @@ from dormpower.clock import load_clock
 from dormpower.commands.archive import ArchivedFile, Manifest, unpack
 from dormpower.commands.ledger import broken_rules
 from dormpower.commands.opening import ConfigOption, operator, site_books
+from dormpower.commands.restore_postgresql import loaded_dump
 
 _SIDE_FILES = ("-wal", "-shm")
 
@@ -59,21 +62,42 @@ def restore(
         _refuse_overwriting(targets.values(), force=force)
         _refuse_running(targets.get("books"))
         _check_databases(manifest, folder)
-        aside = _move_aside(targets.values(), site_path.parent)
-        for entry in manifest.files:
-            if entry.role != "books_dump":
-                target = targets[entry.role]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                (folder / entry.name).replace(target)
-        dump = manifest.of_role("books_dump")
-        if dump is not None:
-            _load_dump(folder / dump.name, site_path, force=force)
+        with _database_of_dump(manifest, folder, force=force) as schema:
+            aside = _move_aside(targets.values(), site_path.parent)
+            _put_in_place(manifest, folder, targets)
     typer.echo(f"{site_path.parent}: restored the backup of {manifest.site_id} made at {manifest.made_at}")
     if aside is not None:
         typer.echo(f"what was there is in {aside}", err=True)
+    if schema is not None:
+        typer.echo(f"the books that were there are in the schema {schema} of the database", err=True)
     for missing in manifest.not_included:
         typer.echo(f"not in the backup, put it back yourself: {missing}", err=True)
     typer.echo("The site is in shadow: nothing is cut until you run `dormpower restore --confirm`.", err=True)
+
+
+@contextmanager
+def _database_of_dump(manifest: Manifest, folder: Path, *, force: bool) -> Iterator[str | None]:
+    """Load the dump, where the backup has one, for a body that puts the files in place."""
+    dump, site = manifest.of_role("books_dump"), manifest.of_role("site")
+    if dump is None or site is None:
+        yield None
+        return
+
+    def accept(books: Books) -> None:
+        _put_in_shadow(books)
+        _prove(books)
+
+    database = database_of(folder / site.name)
+    with loaded_dump(database, folder / dump.name, force=force, accept=accept) as schema:
+        yield schema
+
+
+def _put_in_place(manifest: Manifest, folder: Path, targets: Mapping[str, Path]) -> None:
+    for entry in manifest.files:
+        if entry.role != "books_dump":
+            target = targets[entry.role]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / entry.name).replace(target)
 
 
 def _targets(manifest: Manifest, site_path: Path) -> dict[str, Path]:
@@ -162,35 +186,6 @@ def _move_aside(targets: Iterable[Path], folder: Path) -> Path | None:
                 aside.mkdir(exist_ok=True)
                 shutil.move(present, aside / present.name)
     return aside if aside.exists() else None
-
-
-def _load_dump(dump: Path, site_path: Path, *, force: bool) -> None:
-    settings = load(site_path)
-    books = open_books(settings.database, base=settings.folder)
-    try:
-        if migration.current(books) is not None and not force:
-            raise UnableToRestoreError(
-                "database: holds books already; create an empty database and name it in the site file, "
-                "or use --force"
-            )
-        program = shutil.which("pg_restore")
-        if program is None:
-            raise UnableToRestoreError("this machine lacks pg_restore; install postgresql-client")
-        address = books.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        clean = ["--clean", "--if-exists"] if force else []
-        done = subprocess.run(  # noqa: S603 - PostgreSQL's own tool, no shell
-            [program, *clean, "--no-owner", "--single-transaction", f"--dbname={address}", str(dump)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise UnableToRestoreError(f"pg_restore failed: {done.stderr.strip()}")
-        migration.upgrade(books)
-        _put_in_shadow(books)
-        _prove(books)
-    finally:
-        books.close()
 
 
 def _confirm(config: Path | None) -> None:
