@@ -38,7 +38,10 @@ PAGES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/buildings/{campus}/{building}"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", "/alarms"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", "/alarms/list"): Rule(roles=_MAINTENANCE_AND_ADMIN),
+    ("GET", "/alarms/{alarm_id}"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("POST", "/alarms/{alarm_id}/acknowledge"): Rule(roles=_MAINTENANCE),
+    ("POST", "/alarms/{alarm_id}/shelve"): Rule(roles=_MAINTENANCE),
+    ("POST", "/alarms/{alarm_id}/unshelve"): Rule(roles=_MAINTENANCE),
 }
 
 # Where each role begins.

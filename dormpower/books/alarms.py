@@ -14,7 +14,7 @@ from dormpower.books.ids import new_id
 from dormpower.books.residencies import Span, within
 from dormpower.books.tables import alarms, circuits, rooms
 from dormpower.domain import alarms as domain_alarms
-from dormpower.domain.alarms import AlarmLife
+from dormpower.domain.alarms import AlarmLife, Priority
 
 MAX_LISTED = 200
 
@@ -214,6 +214,38 @@ def listing(
     if len(page) > limit:
         return page[:limit], page[limit - 1].alarm_id
     return page, None
+
+
+def worst_first(
+    connection: Connection,
+    *,
+    acknowledged: bool,
+    now: datetime,
+    kind: str | None = None,
+    limit: int = MAX_LISTED,
+) -> tuple[list[Alarm], int]:
+    """Return what a person has to look at, the worst of it first, and how much of it there is in all.
+
+    Unacknowledged: all that waits, active ones first; acknowledged: what is still active. What is put aside is
+    left out. In a flood the list is cut behind the least urgent, never before an older critical one.
+    """
+    condition: sa.ColumnElement[bool] = sa.func.coalesce(alarms.c.shelved_until_at <= now, sa.true())
+    if acknowledged:
+        condition &= alarms.c.acknowledged_at.is_not(None) & alarms.c.cleared_at.is_(None)
+    else:
+        condition &= alarms.c.acknowledged_at.is_(None)
+    if kind is not None:
+        condition &= alarms.c.kind == kind
+    rank = sa.case({one.value: place for place, one in enumerate(Priority)}, value=alarms.c.priority)
+    cleared = sa.case((alarms.c.cleared_at.is_(None), 0), else_=1)
+    rows = connection.execute(
+        sa.select(alarms)
+        .where(condition)
+        .order_by(cleared, rank, alarms.c.alarm_id.desc())
+        .limit(min(max(limit, 1), MAX_LISTED))
+    )
+    total = connection.scalar(sa.select(sa.func.count()).select_from(alarms).where(condition))
+    return [Alarm(**row) for row in rows.mappings()], int(total or 0)
 
 
 def by_ids(connection: Connection, alarm_ids: Sequence[str]) -> dict[str, Alarm]:

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 import api.pages
 from dormpower.books import alarms, holds
 from dormpower.books.residencies import begin_residency, end_residency
-from dormpower.books.tables import meter_points, rooms, transactions
+from dormpower.books.tables import circuits, meter_points, rooms, transactions
 from dormpower.domain.holds import Reason
 from dormpower.domain.units import amount_needed_fen, energy_bought_wh
 from dormpower.messages.catalogue import sentences
@@ -325,3 +325,17 @@ def test_every_sentence_of_the_pages_is_one_that_a_page_says():
         and f"'{code}'" not in said
     ]
     assert unused == []
+
+
+def test_a_room_with_air_conditioning_alone_stands_under_its_heading(place):
+    with place.books.write() as connection:
+        known = connection.execute(sa.select(rooms).where(rooms.c.room_id == OTHER)).mappings().one()
+        connection.execute(sa.insert(rooms).values({**known, "room_id": "south-01-109", "name": "01-109"}))
+        connection.execute(
+            sa.insert(circuits).values(circuit_id="south-01-109-ac", room_id="south-01-109", kind="ac")
+        )
+    page = place.browser("finance").get("/rooms?q=109").text
+    lighting, ac = re.search(r"south-01-109</span>(.*?)</tr>", page, flags=re.DOTALL)[1].split("<td")[1:]
+    assert "–" in lighting
+    assert "kWh" not in lighting
+    assert "kWh" in ac
