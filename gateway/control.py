@@ -9,7 +9,9 @@ one writer thread; relays are switched from the event loop.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -28,8 +30,8 @@ from gateway import policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
-from gateway.looking import Look, Outcome, watch
-from gateway.policies import Policy, Timed, WatchesNothing
+from gateway.looking import Look, Outcome, outcome_at_start, watch
+from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler
 
@@ -68,26 +70,22 @@ class Control:
         self._executor = executor
         self._zone = zone
         self._stale_after_s = stale_after_s
-        self._policies = policies
         self._closings = spread
-        self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
         self._wake = wake
         # Held from the start of a look until memory knows its outcome: the next look starts from there. Intake
         # holds it around each batch, since `decide_batch` looks too.
         self.turn = asyncio.Lock()
         self._memories = build(circuits.values())
         self._accounts: dict[str, AccountMemory] = {}
-        self._timed = [policy for policy in policies if isinstance(policy, Timed)]
         self._due_at: dict[str, datetime] = {}  # when a schedule wants a circuit looked at
-        rooms = len({circuit.room_id for circuit in circuits.values()})
-        self._decider = Decider(
-            policies=policies,
-            rooms=rooms,
+        self._decider_of = partial(
+            Decider,
+            rooms=len({circuit.room_id for circuit in circuits.values()}),
             stale_after_s=stale_after_s,
             zone=zone,
-            channels=warning_channels,
             payment_pending=payment_pending,
         )
+        self._go_by(policies, warning_channels)
         self._contacts = Contacts(
             books=books,
             clock=clock,
@@ -109,6 +107,38 @@ class Control:
             stale_after_s=stale_after_s,
             spread=spread,
         )
+
+    def _go_by(self, policies: Sequence[Policy], warning_channels: Sequence[str]) -> None:
+        self._policies = policies
+        self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
+        self._timed = [policy for policy in policies if isinstance(policy, Timed)]
+        self._decider = self._decider_of(policies=policies, channels=warning_channels)
+
+    def adopt(self, policies: Sequence[Policy], spread: SpreadPolicy, warning_channels: Sequence[str]) -> None:
+        """Go by other policies from now on: under `turn`, after the commit that put them on record.
+
+        What rules make of the samples goes on as far as the new ones can take it over. A sweep then looks at
+        everything with them.
+        """
+        shadow_only = self._decider.shadow_only
+        before = {policy.rule: policy.described() for policy in self._policies}
+        self._go_by(policies, warning_channels)
+        self._decider.shadow_only = shadow_only
+        self._closings = spread
+        self.reconciler.adopt(spread)
+        changed = [policy for policy in self._watchers if policy.described() != before.get(policy.rule)]
+        for memory in self._memories.values():
+            taken_over = {
+                policy.rule: policy.carried_over(memory.watched.get(policy.rule)) for policy in changed
+            }
+            memory.watched = {**memory.watched, **taken_over}
+
+    def facts_now(self, connection: Connection, circuit_id: str, policy: Policy) -> CircuitFacts:
+        """Return what a policy would look at now, without a new sample: for trying one out. Under `turn`."""
+        memory = self._memories[circuit_id]
+        look = self._look_without_sample(memory)
+        facts = self._decider.facts(connection, memory, policy, look, outcome_at_start(memory, look))
+        return replace(facts, sample=memory.sample, watched=policy.carried_over(facts.watched))
 
     def memory(self, circuit_id: str) -> CircuitMemory:
         """Return what is in memory of a circuit: for figures and tests, not for changing."""
@@ -249,6 +279,10 @@ class Control:
             and (memory.read_back_at is None or observation.at > memory.read_back_at),
         )
 
+    def is_fresh(self, memory: CircuitMemory) -> bool:
+        """Whether an accepted reading of a circuit is within the stale limit."""
+        return self._is_fresh(memory.fresh_at)
+
     def _is_fresh(self, at: datetime | None) -> bool:
         return at is not None and self._clock.now() - at <= timedelta(seconds=self._stale_after_s)
 
@@ -265,7 +299,7 @@ class Control:
             memory.metered_wh = observation.metered_wh
             memory.watched = memory.next_watched
             if observation.fresh:
-                memory.fresh_at = observation.at
+                memory.fresh_at, memory.sample = observation.at, observation.sample
             if observation.sample.relay is not None:
                 memory.relay_at = observation.at
             if not memory.seen and (observation.sample.relay is not None or not memory.circuit.has_readback):

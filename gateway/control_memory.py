@@ -24,7 +24,7 @@ from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, SupplyState, wanted_re
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
-from dormpower.domain.samples import Flag, Relay
+from dormpower.domain.samples import ChannelSample, Flag, Relay
 from dormpower.domain.trips import DRAWING_SAMPLES, RESTORES_A_DAY, Judged
 
 
@@ -81,6 +81,7 @@ class CircuitMemory:
     seen: bool = False  # a sample or read-back of this run
     relay_at: datetime | None = None
     fresh_at: datetime | None = None
+    sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
     read_back_at: datetime | None = None
     ours_open: bool = False
     opened_at: datetime | None = None

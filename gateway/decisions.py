@@ -113,7 +113,7 @@ class Decider:
         now: datetime,
     ) -> None:
         for _ in range(MAX_STEPS):
-            decisions = list(policy.decide(self._facts(connection, memory, policy, look, outcome), now=now))
+            decisions = list(policy.decide(self.facts(connection, memory, policy, look, outcome), now=now))
             acted = [
                 self._apply(connection, memory, policy, decision, outcome, now=now) for decision in decisions
             ]
@@ -126,9 +126,10 @@ class Decider:
             outcome.pending_cut, outcome.cut_approved = None, False
             outcome.changed = True
 
-    def _facts(
+    def facts(
         self, connection: Connection, memory: CircuitMemory, policy: Policy, look: Look, outcome: Outcome
     ) -> CircuitFacts:
+        """Return what a policy looks at."""
         circuit = memory.circuit
         pending_since = None
         if self._payment_pending is not None and memory.account is not None:

@@ -57,6 +57,14 @@ class StandingShed:
     shadow: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What another policy would do at first: whom it lets go, and its plan (None: it makes none)."""
+
+    let_go: tuple[StandingShed, ...]
+    plan: Plan | None
+
+
 def _holds_so(policy: SheddingPolicy, hold: StandingShed) -> bool:
     """Whether a policy's mode has such a hold."""
     return policy.mode is not Enforcement.OFF and hold.shadow is (policy.mode is Enforcement.SHADOW)
@@ -161,10 +169,10 @@ class FeederControl:
 
     async def run(self) -> None:
         """Decide once a cycle until cancelled."""
-        if self.policy.mode is Enforcement.OFF or not self._site.feeders:
-            await asyncio.Event().wait()
         while True:
             await asyncio.sleep(self.policy.cycle_s / self._clock.speed)
+            if self.policy.mode is Enforcement.OFF or not self._site.feeders:
+                continue
             try:
                 await self.cycle()
             except Exception:
@@ -173,7 +181,7 @@ class FeederControl:
 
     async def cycle(self) -> Plan:
         """Make one decision and put it on record; the reconciler follows."""
-        loads = self._loads()
+        loads = self._loads(self.policy)
         made = await asyncio.get_running_loop().run_in_executor(self._executor, lambda: self._decide(loads))
         if made.sheds or made.restores:
             log.info(
@@ -186,18 +194,38 @@ class FeederControl:
                 pass
         return made
 
+    async def preview(self, policy: SheddingPolicy) -> Preview:
+        """Return what the first decision by another policy would be; nothing is written or remembered."""
+        loads = self._loads(policy)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: self._preview(policy, loads)
+        )
+
+    def _preview(self, policy: SheddingPolicy, loads: Sequence[Load]) -> Preview:
+        with self._books.read() as connection:
+            standing = self._standing(connection)
+        kept = {hold.circuit_id: hold for hold in standing if _holds_so(policy, hold)}
+        let_go = tuple(hold for hold in standing if not _holds_so(policy, hold))
+        if policy.mode is Enforcement.OFF or not self._site.feeders:
+            return Preview(let_go=let_go, plan=None)
+        return Preview(let_go=let_go, plan=self._plan(policy, loads, kept, self._clock.now()))
+
+    def adopt(self, policy: SheddingPolicy, configured: SheddingPolicy) -> None:
+        """Go by another policy from now on: on the writer thread, after the commit of its `take_over`."""
+        self.policy, self._configured = policy, configured
+
     @property
     def _shadow(self) -> bool:
         return self.policy.mode is Enforcement.SHADOW
 
-    def _loads(self) -> list[Load]:
+    def _loads(self, policy: SheddingPolicy) -> list[Load]:
         """Return what memory knows of the circuits; our own holds are added from the books."""
         found = []
         for circuit_id, (room, circuit) in self._circuits.items():
             memory = self._memory(circuit_id)
             power = self._powers.get(circuit_id)
             fresh = power is not None and self._clock.now() - power[1] <= timedelta(
-                seconds=self.policy.power_stale_s
+                seconds=policy.power_stale_s
             )
             found.append(
                 Load(
@@ -213,7 +241,7 @@ class FeederControl:
                     exempt=memory.keep_supply,
                     switchable=memory.circuit.has_relay and memory.circuit.has_readback,
                     online=memory.seen and fresh and self._reachable(memory),
-                    min_off_s=0.0 if self._shadow else memory.circuit.min_off_s,
+                    min_off_s=0.0 if policy.mode is Enforcement.SHADOW else memory.circuit.min_off_s,
                 )
             )
         return found
@@ -240,6 +268,17 @@ class FeederControl:
         now = self._clock.now()
         with self._books.read() as connection:
             standing = {hold.circuit_id: hold for hold in self._standing(connection)}
+        made = self._plan(self.policy, loads, standing, now)
+        self._write(made, standing, now)
+        return made
+
+    def _plan(
+        self,
+        policy: SheddingPolicy,
+        loads: Sequence[Load],
+        standing: Mapping[str, StandingShed],
+        now: datetime,
+    ) -> Plan:
         facts = Facts(
             feeders=self._feeder_facts(),
             loads=tuple(
@@ -251,9 +290,7 @@ class FeederControl:
             today=self._days.day_of(now),
             listening_since_at=self._listening_since_at,
         )
-        made = plan(facts, self._state, self.policy, now=now)
-        self._write(made, standing, now)
-        return made
+        return plan(facts, self._state, policy, now=now)
 
     # --- on record -----------------------------------------------------------------------------------------
 

@@ -91,6 +91,9 @@ class Policy(Protocol):
     def thaw(self, memory: Mapping[str, Any]) -> object:
         """Return what `freeze` wrote as what it was."""
 
+    def carried_over(self, watched: object) -> object:
+        """Return what of an earlier configuration's watching this one goes on with."""
+
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return what to do now."""
 
@@ -127,6 +130,10 @@ class WatchesNothing:
 
     def thaw(self, memory: Mapping[str, Any]) -> object:  # noqa: ARG002
         """Take nothing back."""
+        return None
+
+    def carried_over(self, watched: object) -> object:  # noqa: ARG002
+        """Go on with nothing."""
         return None
 
 

@@ -103,6 +103,10 @@ class PowerLimits:
         ]
         self._known = {circuit.circuit_id: _Known() for circuit in self._circuits}
 
+    def adopt(self, overload: Mapping[str, OverloadPolicy], night: NightLimits) -> None:
+        """Keep modules in step with another policy from now on."""
+        self._overload, self._night = overload, night
+
     async def load(self) -> None:
         """Take over for which circuits a limit of ours is on record."""
 

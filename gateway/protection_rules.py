@@ -99,6 +99,9 @@ class OverloadRule:
             **{name: protection.from_json(memory[name]) for name in ("enforced", "shadow") if name in memory}
         )
 
+    def carried_over(self, watched: object) -> None:
+        """Count anew: the samples so far were above another limit."""
+
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return the next steps: of the hold that is enforced, and of the one that is only recorded."""
         policy = self.placed.by_circuit.get(facts.circuit_id)
@@ -188,6 +191,10 @@ class ProhibitedRule:
 
     def thaw(self, memory: Mapping[str, Any]) -> None:
         """Take nothing back."""
+
+    def carried_over(self, watched: object) -> object:
+        """Go on with the steps that are still on; the new bands judge them."""
+        return watched
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return the next step, at most one."""

@@ -156,6 +156,11 @@ class Reconciler:
             await self._carry_out(memory, step)
         self._timers[circuit_id] = Failed(real_at=self._clock.real_now())
 
+    def adopt(self, spread: SpreadPolicy) -> None:
+        """Spread closings by another policy from now on."""
+        if self._spread is None or self._spread.policy != spread:
+            self._spread = Spread(spread)
+
     def _spread_out(self, memory: CircuitMemory, step: Step) -> Step:
         """Let a closing wait for its turn where its whole building comes back (invariant 23)."""
         if self._spread is None:

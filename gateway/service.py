@@ -39,7 +39,6 @@ from dormpower.clock import Clock, UnableToReadClockError
 from dormpower.clock_keeping import keep_clock
 from dormpower.domain.days import CampusDays
 from dormpower.domain.samples import ModuleSample, Observation
-from dormpower.domain.scopes import where_of
 from dormpower.event_log import log_to
 from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
@@ -55,7 +54,6 @@ from gateway.composition import (
     mqtt_messages,
     mqtt_modules,
     open_readings,
-    shedding_policy,
 )
 from gateway.control import Control
 from gateway.drivers.modbus.switching import ModbusSwitch
@@ -71,13 +69,11 @@ from gateway.exclusive import (
 from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
-from gateway.night_limits import NightLimits
-from gateway.placed_policies import placed_arrears, placed_overload, placed_prohibited
+from gateway.policy_desk import PolicyDesk, settings_in_force
 from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.power_limits import PowerLimits
-from gateway.rules import build_policies
-from gateway.schedule_rule import ScheduleRule
+from gateway.rule_set import rule_set
 
 log = structlog.get_logger()
 
@@ -108,7 +104,18 @@ class Gateway:
             self.in_shadow = shadow.awaits_confirmation(connection)
         self._lines = field_lines(settings.site, profiles, clock)
         self._mqtt_modules = mqtt_modules(settings.site, profiles)
+        self._rules = rule_set(settings, in_shadow=self.in_shadow, speed=clock.speed)
         self.control, self.feeders, self.intake, self._link = self._build(profiles)
+        self.desk = PolicyDesk(
+            books=books,
+            clock=clock,
+            settings=settings,
+            in_shadow=self.in_shadow,
+            rules=self._rules,
+            control=self.control,
+            feeders=self.feeders,
+            limits=self._limits,
+        )
         self._pollers = [self._poller(field_line) for field_line in self._lines]
         self._jobs = Jobs(books=books, clock=clock, holder=holder_name(self.gateway_id), jobs=self._job_list())
 
@@ -118,24 +125,16 @@ class Gateway:
         self._wake = WakeListener(settings.folder)
         switch_of: dict[str, Switch] = {}
         modbus = {module.module_id: module for line in self._lines for module in line.modules}
-        overload, where = placed_overload(settings), where_of(settings.site)
-        night = NightLimits(settings.policies.curfew, where)
+        rules = self._rules
         switch_of.update(dict.fromkeys(modbus, ModbusSwitch(modbus)))
         control = Control(
             books=self.books,
             clock=clock,
             switch=Switches(switch_of),
             circuits=controlled_circuits(settings.site, profiles),
-            policies=build_policies(
-                arrears=placed_arrears(settings),
-                overload=overload,
-                night=night,
-                prohibited=placed_prohibited(settings, max_gap_s=stale_after_s),
-                schedule=ScheduleRule(settings.policies.curfew, where),
-                max_gap_s=stale_after_s,
-            ),
-            warning_channels=settings.policies.warning_channels,
-            spread=settings.policies.closings,
+            policies=rules.policies,
+            warning_channels=rules.warning_channels,
+            spread=rules.closings,
             executor=self._writer,
             zone=settings.zone,
             stale_after_s=stale_after_s,
@@ -147,16 +146,16 @@ class Gateway:
             run=control.run_on_writer,
             modules={} if self.in_shadow else modbus,  # restored books that nobody has confirmed write nothing
             circuits=controlled_circuits(settings.site, profiles),
-            overload=overload.by_circuit,
-            night=night,
+            overload=rules.overload,
+            night=rules.night,
             reachable=lambda circuit: control.reachable(control.memory(circuit.circuit_id)),
         )
         feeders = FeederControl(
             books=self.books,
             clock=clock,
             site=settings.site,
-            policy=shedding_policy(settings, shadow=self.in_shadow, speed=clock.speed),
-            configured=settings.policies.shedding,
+            policy=rules.shedding,
+            configured=rules.shedding_configured,
             memory=control.memory,
             reachable=control.reachable,
             handle_intents=control.handle_intents,
@@ -280,6 +279,7 @@ class Gateway:
                 asyncio.create_task(self.intake.run(), name="intake"),
                 asyncio.create_task(self.control.run(), name="control"),
                 asyncio.create_task(self.feeders.run(), name="feeders"),
+                asyncio.create_task(self.desk.run(), name="policies"),
                 asyncio.create_task(self._keep_lease(), name="lease"),
             ]
             # The end in reverse: polling, commands under way, then the parts that take in and decide.
@@ -425,7 +425,8 @@ async def _serve(settings: Settings, books: Books, clock: Clock) -> None:
         readings = open_readings(settings)
         try:
             while not stopped.is_set():  # once more after a restored site was confirmed
-                gateway = Gateway(settings=settings, books=books, readings=readings, clock=clock)
+                in_force = settings_in_force(settings, books, clock)
+                gateway = Gateway(settings=in_force, books=books, readings=readings, clock=clock)
                 take_lease(gateway_id=gateway_id, books=books, clock=clock)
                 await gateway.run(stopped)
         finally:

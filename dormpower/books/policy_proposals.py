@@ -299,8 +299,17 @@ def supersede_changed(
         if fingerprint_of(own_sections.get(one.section)) != one.file_fingerprint
     ]
     for proposal in found:
-        _end(connection, proposal, State.SUPERSEDED, by=SITE_FILE, now=now)
+        supersede(connection, proposal, faults=(), now=now)
     return found
+
+
+def supersede(
+    connection: Connection, proposal: Proposal, *, faults: Sequence[tuple[str, str]], now: datetime
+) -> None:
+    """Put the site file's own section in force again; `faults`: why the proposal's can't be, if that is so."""
+    if faults:
+        _change(connection, proposal.proposal_id, refusal=[list(fault) for fault in faults])
+    _end(connection, proposal, State.SUPERSEDED, by=SITE_FILE, now=now)
 
 
 # --- inside -----------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def _trip(
     found: LoadStep, own: list[Hold], facts: ProhibitedFacts, policy: ProhibitedPolicy, *, now: datetime
 ) -> Place | Wait | None:
     shadow = policy.mode is Enforcement.SHADOW
-    if any(hold.shadow is shadow for hold in own) or _dealt_with(found, facts.restores):
+    if any(hold.shadow is shadow for hold in own) or _dealt_with(found, facts.restores, shadow=shadow):
         return None
     if not facts.fresh:
         return Wait(why="no_new_sample")
@@ -159,9 +159,15 @@ def _trip(
     )
 
 
-def _dealt_with(found: LoadStep, restores: Iterable[Restore]) -> bool:
-    """Whether this very step was tripped for already: a closing of this rule came after it was found."""
-    return any(one.reason is Reason.PROHIBITED and one.at >= found.judged_at for one in restores)
+def _dealt_with(found: LoadStep, restores: Iterable[Restore], *, shadow: bool) -> bool:
+    """Whether this very step was tripped for already: a closing of this rule came after it was found.
+
+    The end of a report closes nothing: once the rule is enforced, what is on still is tripped for.
+    """
+    return any(
+        one.reason is Reason.PROHIBITED and one.at >= found.judged_at and (shadow or not one.shadow)
+        for one in restores
+    )
 
 
 def _evidence(found: LoadStep, policy: ProhibitedPolicy) -> dict[str, Any]:
