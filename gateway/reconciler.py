@@ -356,4 +356,5 @@ class Reconciler:
 
 
 def _cause(standing: tuple[Hold, ...]) -> dict[str, object]:
-    return {"holds": [{"hold_id": hold.hold_id, "reason": hold.reason.value} for hold in standing]}
+    enforced = [hold for hold in standing if not hold.shadow]
+    return {"holds": [{"hold_id": hold.hold_id, "reason": hold.reason.value} for hold in enforced]}

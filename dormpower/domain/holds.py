@@ -12,7 +12,7 @@ whether or not its relay has followed yet. Who works on the wiring needs the fac
 report: "reported open" is never called dead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -131,10 +131,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A sentence of the catalogue: its code and what fills it."""
+    """A sentence of the catalogue: its code and what fills it (a list: the sentences of its members)."""
 
     code: str
-    params: Mapping[str, str | int]
+    params: Mapping[str, str | int | Sequence[str]]
 
 
 def wanted_relay(holds: Iterable[Hold]) -> Relay:

@@ -13,6 +13,7 @@ from dormpower.domain.evidence import shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain
 from dormpower.domain.reconcile import Control
 from dormpower.domain.samples import Flag
+from dormpower.domain.timeline import CAUSES, ENDED, OTHER, OUTCOMES, UNDER_WAY
 from dormpower.messages.catalogue import (
     LANGUAGES,
     UnknownMessageError,
@@ -43,6 +44,10 @@ def test_every_code_has_both_languages_with_the_same_parameters(code: str) -> No
         *(f"alarm.{kind}" for kind in AlarmKind),
         *(f"warning.{level}" for level in Level if level is not Level.OK),
         *(f"flags.{flag}" for flag in Flag),
+        *(f"reason.{reason}" for reason in Reason),
+        *(f"cause.{cause}" for cause in (*CAUSES, OTHER)),
+        *(f"outcome.{outcome}" for outcome in (*OUTCOMES, UNDER_WAY, OTHER)),
+        *(f"ended.{how}" for how in ENDED),
     ],
 )
 def test_everything_that_people_see_has_an_entry(code: str) -> None:
