@@ -118,8 +118,8 @@ async def _run(arguments: argparse.Namespace, settings: Settings, clock: Clock) 
     await serve(campus, folder=settings.folder, stopped=stopped, fleet=fleet, broker=broker)
 
 
-def main() -> int:
-    """Simulate until SIGTERM or Ctrl-C; exit code 0 then, 1 where it can't start."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of what can be chosen."""
     parser = argparse.ArgumentParser(prog="python -m simulators", description=__doc__)
     parser.add_argument("--config", type=Path, help="site file; else DORMPOWER_CONFIG or ./dormpower.yaml")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same campus")
@@ -128,7 +128,12 @@ def main() -> int:
     parser.add_argument("--publish-s", type=float, help="seconds between MQTT readings; else gateway.poll_s")
     parser.add_argument("--wire-baud", type=int, help="give the lines the timing of a serial bus")
     parser.add_argument("--unknown-unit-exception", action="store_true", help="Modbus TCP: 0Bh, not silence")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Simulate until SIGTERM or Ctrl-C; exit code 0 then, 1 where it can't start."""
+    arguments = make_parser().parse_args()
     log_to(sys.stderr)
     try:
         settings = load(arguments.config)

@@ -7,12 +7,13 @@ its own: everything is brought up to the campus clock's present when somebody lo
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from dormpower.clock import Clock
-from dormpower.domain.site import CircuitKind, Framer, Room, Site, Transport
-from simulators.faults import FaultKind, UnableToInjectFaultError
+from dormpower.domain.site import CircuitKind, Framer, Line, Room, Site, Transport
+from simulators.faults import BROKER_FAULTS, LINE_FAULTS, FaultKind, UnableToInjectFaultError
 from simulators.lines import SerialServer, SimulatedLine, Wire
 from simulators.modules import make_module
 from simulators.modules.base import SimulatedModule
@@ -111,11 +112,13 @@ class Campus:
         except ValueError:
             raise UnableToInjectFaultError(f"{kind}: expected one of {', '.join(sorted(FaultKind))}") from None
         if subject == BROKER and self.broker is not None:
+            if known not in BROKER_FAULTS:
+                raise UnableToInjectFaultError(f"{BROKER}: {known} is not a fault of a broker")
             await self.broker.stop()
         elif subject in self.lines:
             await self.lines[subject].fault(known, params)
         else:
-            if known is FaultKind.LINE_DOWN:
+            if known in LINE_FAULTS:
                 raise UnableToInjectFaultError(f"{subject}: {known} is a fault of a line")
             self.module(subject).fault(known, params, now_ms=self.now_ms())
             self.changed()
@@ -310,7 +313,7 @@ def _add_lines(campus: Campus, site: Site, wire: Wire | None, unknown_unit_code:
             line_id=described.line_id,
             rtu=serial or described.framer is Framer.RTU,
             now_ms=campus.now_ms,
-            wire=wire,
+            wire=wire and replace(wire, bits_per_byte=_bits_per_byte(described)),
             unknown_unit_code=unknown_unit_code,
             after_write=campus.changed,
             before_answer=campus.about_to_answer,
@@ -323,6 +326,11 @@ def _add_lines(campus: Campus, site: Site, wire: Wire | None, unknown_unit_code:
     for module in site.modules:
         if module.line_id is not None and module.unit is not None:
             campus.lines[module.line_id].units[module.unit] = campus.modules[module.module_id]
+
+
+def _bits_per_byte(line: Line) -> int:
+    """Return start bit, eight data bits, parity and stop bits."""
+    return 1 + 8 + (line.parity != "N") + line.stop_bits
 
 
 def single_module_line(

@@ -7,8 +7,11 @@ class FaultKind(StrEnum):
     """A fault of a module or a line. Those marked *event* happen once; the others last until cleared."""
 
     DEAD = "dead"  # the module answers nothing
-    SLOW = "slow"  # delay_s: every answer comes so much later, and the line waits for it
-    LATE_ANSWER = "late_answer"  # delay_s: the answer comes while the line is already on with the next request
+    SLOW = "slow"  # delay_s: every answer comes so much later, and the line waits for it; MQTT: every result
+    LATE_ANSWER = (
+        "late_answer"  # delay_s: the answer comes while the line is on with the next request; MQTT: as slow
+    )
+    HANG_UP = "hang_up"  # the converter drops the connection when this module is asked; a serial port: silence
     WRONG_UNIT = "wrong_unit"  # answers under the next unit number
     CRC_ERROR = "crc_error"  # RTU: a wrong check sum; Modbus TCP: a transaction number that nobody asked with
     HALF_FRAME = "half_frame"  # only the first half of each answer
@@ -37,6 +40,16 @@ EVENTS = frozenset(
     }
 )
 LINE_FAULTS = frozenset({FaultKind.LINE_DOWN})
+BROKER_FAULTS = frozenset({FaultKind.BROKER_GONE})
+_FRAME_FAULTS = frozenset({FaultKind.HANG_UP, FaultKind.WRONG_UNIT, FaultKind.CRC_ERROR, FaultKind.HALF_FRAME})
+_MESSAGE_FAULTS = frozenset({FaultKind.BROKER_GONE, FaultKind.CLOCK_UNSET})
+_RELAY_FAULTS = frozenset(
+    {FaultKind.STUCK_RELAY, FaultKind.WELDED_RELAY, FaultKind.SWITCHED_LOCALLY, FaultKind.FLAG}
+)
+MODBUS_FAULTS = frozenset(FaultKind) - LINE_FAULTS - _MESSAGE_FAULTS
+METER_FAULTS = MODBUS_FAULTS - _RELAY_FAULTS
+"""Of a Modbus meter without a relay and without flags."""
+MQTT_FAULTS = frozenset(FaultKind) - LINE_FAULTS - _FRAME_FAULTS
 
 
 class UnableToInjectFaultError(Exception):

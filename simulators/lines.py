@@ -48,6 +48,9 @@ class Output(Protocol):
     def write(self, data: bytes) -> object:
         """Send bytes."""
 
+    def abort(self) -> None:
+        """Hang up, where there is a connection."""
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -194,6 +197,9 @@ class SimulatedLine:
         module.use(FaultKind.SLOW)
         if module.use(FaultKind.DEAD) is not None:
             return
+        if module.use(FaultKind.HANG_UP) is not None:
+            output.abort()
+            return
         if self._before_answer is not None:
             self._before_answer()
         refused = module.use(FaultKind.EXCEPTION)
@@ -301,6 +307,9 @@ class SerialServer:
         if self._master >= 0:
             with contextlib.suppress(BlockingIOError):
                 os.write(self._master, data)
+
+    def abort(self) -> None:
+        """Do nothing: a serial port has no connection to lose."""
 
     def stop(self) -> None:
         """Close the terminal."""

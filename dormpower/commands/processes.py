@@ -42,5 +42,5 @@ def api(context: typer.Context, config: ConfigOption = None) -> None:
 
 
 def simulate(context: typer.Context, config: ConfigOption = None) -> None:
-    """Run simulated modules for the site's lines and broker."""
+    """Run simulated modules for the site's lines and broker; `python -m simulators --help` has its options."""
     _become("simulators", config, context.args)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from simulators.faults import EVENTS, FaultKind, UnableToInjectFaultError
+from simulators.faults import EVENTS, MODBUS_FAULTS, FaultKind, UnableToInjectFaultError
 from simulators.frames import (
     READ_HOLDING,
     READ_INPUT,
@@ -101,6 +101,8 @@ class SimulatedModule:
     """Counts at which the register starts over."""
 
     FUNCTIONS: ClassVar[frozenset[int]] = frozenset({READ_HOLDING, READ_INPUT})
+    FAULTS: ClassVar[frozenset[FaultKind]] = MODBUS_FAULTS
+    """What can go wrong with a module of this sort; another fault would do nothing."""
 
     def __init__(self, *, module_id: str, circuits: Sequence[Electric]) -> None:
         self.module_id = module_id
@@ -215,6 +217,9 @@ class SimulatedModule:
 
     def fault(self, kind: FaultKind, params: Mapping[str, Any], *, now_ms: int) -> None:
         """Let a fault begin, or an event happen. Raises UnableToInjectFaultError."""
+        if kind not in self.FAULTS:
+            possible = ", ".join(sorted(self.FAULTS))
+            raise UnableToInjectFaultError(f"{self.module_id}: {kind}: expected one of {possible}")
         self.advance(now_ms)
         if kind in EVENTS:
             self._event(kind, params)

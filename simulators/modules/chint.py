@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import ClassVar
 
+from simulators.faults import METER_FAULTS, FaultKind
 from simulators.modules.base import SimulatedModule
 
 
@@ -16,6 +17,7 @@ class ChintDdsu666(SimulatedModule):
 
     RESOLUTION_WH: ClassVar[int] = 10
     MODULUS: ClassVar[int] = 10**8
+    FAULTS: ClassVar[frozenset[FaultKind]] = METER_FAULTS
 
     def image(self, function: int) -> Mapping[int, bytes]:  # noqa: ARG002 - both functions show the same
         """Return the two blocks."""

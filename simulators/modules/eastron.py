@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import ClassVar
 
+from simulators.faults import METER_FAULTS, FaultKind
 from simulators.frames import READ_INPUT
 from simulators.modules.base import Measured, SimulatedModule
 
@@ -30,6 +31,7 @@ class EastronSdm230(SimulatedModule):
     """SDM120, SDM220 and SDM230 share these registers. The energy shows whole Wh."""
 
     FUNCTIONS: ClassVar[frozenset[int]] = frozenset({READ_INPUT})
+    FAULTS: ClassVar[frozenset[FaultKind]] = METER_FAULTS
     MODULUS: ClassVar[int] = 10**9  # 999 999.999 kWh
 
     def image(self, function: int) -> Mapping[int, bytes]:  # noqa: ARG002 - FC04 is the only one that reads
@@ -56,6 +58,7 @@ class EastronSdm630(SimulatedModule):
     """Three phases that carry 40, 35 and 25 % of the load."""
 
     FUNCTIONS: ClassVar[frozenset[int]] = frozenset({READ_INPUT})
+    FAULTS: ClassVar[frozenset[FaultKind]] = METER_FAULTS
     MODULUS: ClassVar[int] = 10**9
     SHARES: ClassVar[tuple[float, ...]] = (0.40, 0.35, 0.25)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from simulators.faults import MQTT_FAULTS, FaultKind
 from simulators.modules.base import SimulatedModule
 
 
@@ -12,6 +13,7 @@ class DormpowerMqtt(SimulatedModule):
     CHANNELS: ClassVar[int] = 2
     MODULUS: ClassVar[int] = 10**9
     FUNCTIONS: ClassVar[frozenset[int]] = frozenset()
+    FAULTS: ClassVar[frozenset[FaultKind]] = MQTT_FAULTS
 
     def channel_payloads(self) -> list[Mapping[str, Any]]:
         """Return the channels as a reading carries them."""
