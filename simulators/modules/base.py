@@ -228,10 +228,14 @@ class SimulatedModule:
         self._apply_relay_faults()
 
     def clear(self, kind: FaultKind | None, *, now_ms: int) -> None:
-        """End one fault, or all."""
+        """End one fault, or all; a trip ends with the closing of its relay alone."""
         self.advance(now_ms)
         for known in [kind] if kind is not None else list(self.faults):
             self.faults.pop(known, None)
+        if kind in {None, FaultKind.FLAG}:
+            for channel in self.channels:
+                if channel.contacts is not None:
+                    channel.contacts.flags &= TRIP_FLAGS
         self._apply_relay_faults()
 
     def use(self, kind: FaultKind) -> Mapping[str, Any] | None:
