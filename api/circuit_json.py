@@ -15,6 +15,7 @@ from dormpower.books.rooms import RoomView
 from dormpower.domain.curfew import Outage
 from dormpower.domain.evidence import Evidence, shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
+from dormpower.domain.samples import Relay
 from dormpower.domain.units import format_kwh
 from dormpower.messages.catalogue import Language, text
 
@@ -85,6 +86,9 @@ class CircuitJson(BaseModel):
     online: bool
     relay: Literal["closed", "open", "unknown"] = Field(
         description="As reported. Open is not proof of dead: isolate, lock and prove dead at the breaker."
+    )
+    open_but_drawing: bool = Field(
+        description="Reported open while current flows: welded or bypassed. The circuit is not off."
     )
     control: Literal["settled", "pending", "waiting", "failed"]
     expected_change_at: datetime | None
@@ -166,7 +170,12 @@ def hold_json(hold: Hold, reader: Reader) -> dict[str, Any]:
 
 
 def _control(view: CircuitView) -> str:
-    """Return how far the relay follows. Until the gateway has taken up a new hold or release it is pending."""
+    """Return how far the relay follows. Until the gateway has taken up a new hold or release it is pending.
+
+    A relay that says open while current flows has not followed, whatever it says.
+    """
+    if view.open_but_drawing and wanted_relay(view.holds) is Relay.OPEN:
+        return "failed"
     if view.control == "settled" and view.relay is not None and view.relay != wanted_relay(view.holds).value:
         return "pending"
     return view.control
@@ -180,6 +189,7 @@ def circuit_json(view: CircuitView, reader: Reader) -> dict[str, Any]:
         "state": view.state.value,
         "online": view.online,
         "relay": view.relay or "unknown",
+        "open_but_drawing": view.open_but_drawing,
         "control": _control(view),
         "expected_change_at": view.expected_change_at,
         "holds": [hold_json(hold, reader) for hold in view.holds],

@@ -270,6 +270,7 @@ class Control:
             available_wh=available_wh,
             fresh=self._is_fresh(fresh_at) if not observation.fresh else True,
             sample=observation.sample,
+            observed_at=observation.at,
             sampled_at=fresh_at,
             sampling_period_s=period_s,
             judged=memory.next_judged,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, holds, notices, states
+from dormpower.books import alarms, events, holds, notices, states
 from dormpower.books import control as books_control
 from dormpower.books import trips as books_trips
 from dormpower.domain import restoring, trips
@@ -27,6 +27,7 @@ from gateway.looking import (
     Outcome,
     judge_relay,
     keep_watched,
+    note_confirmations,
     note_relay,
     outcome_at_start,
     restoring_of,
@@ -77,6 +78,7 @@ class Decider:
             for finding in judge_relay(memory, look, outcome, zone=self._zone, now=now):
                 self._apply(connection, memory, None, finding, outcome, now=now)
             note_relay(connection, memory, look, outcome, now=now)
+            note_confirmations(connection, memory, look, outcome, now=now)
         self._let_timers_go(connection, memory, look, outcome, now=now)
         for policy in self._policies:
             self._ask(connection, memory, policy, look, outcome, now=now)
@@ -294,6 +296,8 @@ class Decider:
                 return
             alarms.clear_alarm(connection, kind=kind, subject_kind="circuit", subject_id=circuit_id, now=now)
             outcome.active_alarms -= {kind.value}
+        if kind is AlarmKind.OPEN_BUT_DRAWING:  # part of what people see of the circuit
+            events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
         outcome.changed = True
 
     def _record_state(

@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms
+from dormpower.books import alarms, confirmations
 from dormpower.books import control as books_control
 from dormpower.books import policies as books_policies
 from dormpower.domain import trips
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import Warnings
-from dormpower.domain.holds import Hold, Reason, SupplyState, wanted_relay
+from dormpower.domain.confirming import ReadBack, contradicted, newly_confirmed
+from dormpower.domain.holds import Hold, SupplyState, wanted_relay
 from dormpower.domain.restoring import Restore, RestorePolicy
 from dormpower.domain.samples import ChannelSample, Relay
 from dormpower.domain.trips import Finding, Judged, TripFacts
@@ -24,11 +25,15 @@ from gateway.policies import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is known at the moment of looking. `judges_relay`: the sample may be judged against the commands."""
+    """What is known at the moment of looking. `judges_relay`: the sample may be judged against the commands.
+
+    `observed_at` is the sample's time, `sampled_at` that of the last accepted register.
+    """
 
     available_wh: int | None
     fresh: bool
     sample: ChannelSample | None = None
+    observed_at: datetime | None = None
     sampled_at: datetime | None = None
     sampling_period_s: float | None = None
     judged: Judged
@@ -144,7 +149,7 @@ def note_relay(
         return
     values: dict[str, object] = {}
     if relay is Relay.OPEN and memory.opened_at is None:
-        values["opened_at"] = look.sampled_at or now
+        values["opened_at"] = look.observed_at or now
     elif relay is Relay.CLOSED and (memory.ours_open or memory.opened_at is not None):
         values |= {"opened_at": None, "commanded_relay": Relay.CLOSED.value}
     if memory.failures and relay is wanted_relay(outcome.holds):
@@ -157,10 +162,26 @@ def note_relay(
         outcome.noted = values
 
 
-def confirms_lockout(memory: CircuitMemory, holds_now: Iterable[Hold], relay: Relay | None) -> bool:
-    """Whether a read-back open confirms a lock-out: not while current flows through the open relay."""
-    return (
-        relay is Relay.OPEN
-        and AlarmKind.OPEN_BUT_DRAWING not in memory.active_alarms
-        and any(hold.reason is Reason.LOCKOUT and hold.confirmed_open_at is None for hold in holds_now)
+def note_confirmations(
+    connection: Connection, memory: CircuitMemory, look: Look, outcome: Outcome, *, now: datetime
+) -> None:
+    """Keep up which lock-outs and the like are reported open, by a sample that judges the relay.
+
+    A second holder, or one of a circuit that was off already, gets no command of its own: samples confirm too.
+    """
+    sample = look.sample
+    if sample is None or look.observed_at is None or not memory.circuit.has_relay:
+        return
+    read_back = ReadBack(
+        relay=sample.relay,
+        drawing=trips.draws(sample) or AlarmKind.OPEN_BUT_DRAWING in outcome.active_alarms,
+        read_at=look.observed_at,
     )
+    if newly_confirmed(outcome.holds, read_back) or contradicted(outcome.holds, read_back):
+        outcome.holds = confirmations.note(
+            connection,
+            circuit_id=memory.circuit.circuit_id,
+            read_back=read_back,
+            evidence={"by": "sample", **trips.evidence_of(sample)},
+            now=now,
+        )

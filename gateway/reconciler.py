@@ -13,11 +13,12 @@ from typing import Protocol, TypeVar
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, commands, holds
+from dormpower.books import alarms, commands, confirmations, holds
 from dormpower.books import control as books_control
 from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.confirming import ReadBack
 from dormpower.domain.holds import Hold, wanted_relay
 from dormpower.domain.reconcile import (
     COMMAND_LIFE_S,
@@ -35,7 +36,6 @@ from dormpower.domain.samples import Relay
 from dormpower.domain.spread import Spread, SpreadPolicy
 from dormpower.domain.trips import Judged
 from gateway.control_memory import CircuitMemory
-from gateway.looking import confirms_lockout
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
 log = structlog.get_logger()
@@ -207,6 +207,7 @@ class Reconciler:
             memory.sent = step.relay
             if step.relay is Relay.OPEN:
                 memory.ours_open = True
+            sent_at = self._clock.now()
             result = await self._switch.switch(
                 module_id=memory.circuit.module_id,
                 channel=memory.circuit.channel,
@@ -214,7 +215,7 @@ class Reconciler:
                 command_id=command_id,
                 expires_at=expires_at,
             )
-            await self._run(lambda: self._finish(memory, step, command_id, result))
+            await self._run(lambda: self._finish(memory, step, command_id, result, sent_at=sent_at))
         finally:
             memory.outstanding = False
 
@@ -247,8 +248,10 @@ class Reconciler:
         memory.quiet = False
         return command_id
 
-    def _finish(self, memory: CircuitMemory, step: Send, command_id: str, result: SwitchResult) -> None:
-        now = self._clock.now()
+    def _finish(
+        self, memory: CircuitMemory, step: Send, command_id: str, result: SwitchResult, *, sent_at: datetime
+    ) -> None:
+        circuit_id, now = memory.circuit.circuit_id, self._clock.now()
         done = result.outcome is SwitchOutcome.CONFIRMED or (
             result.outcome is SwitchOutcome.UNCONFIRMED and not memory.circuit.has_readback
         )
@@ -264,16 +267,18 @@ class Reconciler:
                 read_back=result.relay,
                 now=now,
             )
-            books_control.save(connection, circuit_id=memory.circuit.circuit_id, now=now, **values)
+            books_control.save(connection, circuit_id=circuit_id, now=now, **values)
             if result.relay is not None:
-                books_control.save_relay(
-                    connection, circuit_id=memory.circuit.circuit_id, relay=result.relay, now=now
-                )
-            standing = holds.standing(connection, [memory.circuit.circuit_id]).get(
-                memory.circuit.circuit_id, ()
+                books_control.save_relay(connection, circuit_id=circuit_id, relay=result.relay, now=now)
+            read_back = ReadBack(
+                relay=result.relay,
+                drawing=AlarmKind.OPEN_BUT_DRAWING in memory.active_alarms,
+                read_at=sent_at,  # a hold that was placed after it waits for the next one
             )
-            if confirms_lockout(memory, standing, result.relay):
-                holds.confirm_open(connection, circuit_id=memory.circuit.circuit_id, now=now)
+            evidence = {"by": "command", "command_id": command_id, "outcome": result.outcome.value}
+            standing = confirmations.note(
+                connection, circuit_id=circuit_id, read_back=read_back, evidence=evidence, now=now
+            )
             self._tell_of_failures(connection, memory, step, result, failures, now=now)
         self._take_over(memory, step, result, failures=failures, done=done, now=now)
         memory.set_holds(standing)

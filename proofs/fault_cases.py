@@ -77,12 +77,14 @@ def relay_failure_is_told(world: Field, room: str) -> None:
 
 
 def drawing_while_open_is_critical(world: Field, room: str) -> None:
-    """Reported open while current flows: critical, and no lock-out is confirmed by it."""
+    """Reported open while current flows: critical, never shown as off, and no lock-out is confirmed by it."""
     site, circuit_id = world.site, f"{room}-lighting"
     alarm = alarm_is_on(site, "open_but_drawing", circuit_id)
     assert alarm["priority"] == "critical"
     lockout_id = lock_out(site, circuit_id)
     is_polled(site, circuit_id)
+    shown = site.circuit(circuit_id)
+    assert (shown["relay"], shown["open_but_drawing"], shown["control"]) == ("open", True, "failed")
     assert not site.rows("SELECT 1 FROM holds WHERE hold_id = :id AND confirmed_open_at > 0", id=lockout_id)
     site.clear(f"m-{room}")
     lift(site, lockout_id)

@@ -18,6 +18,7 @@ from dormpower.books.control import given_warnings
 from dormpower.books.days import day_energies
 from dormpower.books.tables import (
     account_links,
+    alarms,
     circuits,
     control_points,
     holds,
@@ -26,6 +27,7 @@ from dormpower.books.tables import (
     settled_days,
 )
 from dormpower.domain import forecast
+from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import ArrearsPolicy, Level, Warnings, cut_not_before_at, level_of
 from dormpower.domain.days import ONE_DAY
 from dormpower.domain.holds import STATE_OF_REASONS, Hold, Reason, SupplyState, supply_state
@@ -54,6 +56,7 @@ class Present:
 class CircuitView:
     """A circuit at one moment. `state` is the wanted cause, `relay` the reported fact (None: unknown).
 
+    `open_but_drawing`: reported open while current flows, welded or bypassed; never to be shown as off.
     `balance_wh` is what is available (`books.accounts`). `warnings` are those that were given to people;
     `cut_not_before_at` is the earliest instant of a cut for arrears, where one can be told.
     """
@@ -64,6 +67,7 @@ class CircuitView:
     state: SupplyState
     online: bool
     relay: str | None
+    open_but_drawing: bool
     control: str
     expected_change_at: datetime | None
     holds: tuple[Hold, ...]
@@ -117,6 +121,14 @@ def state_is(
     return sa.and_(last, *(sa.not_(other) for other in before))
 
 
+_OPEN_BUT_DRAWING = sa.exists().where(
+    alarms.c.kind == AlarmKind.OPEN_BUT_DRAWING.value,
+    alarms.c.subject_kind == "circuit",
+    alarms.c.subject_id == circuits.c.circuit_id,
+    alarms.c.cleared_at.is_(None),
+)
+
+
 def _read(connection: Connection, where: sa.ColumnElement[bool], present: Present) -> Iterable[CircuitView]:
     rows = connection.execute(
         sa.select(
@@ -124,6 +136,7 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
             circuits.c.room_id,
             circuits.c.kind,
             meter_points.c.relay,
+            _OPEN_BUT_DRAWING.label("open_but_drawing"),
             meter_points.c.power_w,
             meter_points.c.last_seen_at,
             control_points.c.control,
@@ -167,6 +180,7 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
             ),
             online=row.last_seen_at is not None and row.last_seen_at >= present.fresh_since,
             relay=row.relay,
+            open_but_drawing=bool(row.open_but_drawing),
             control=row.control or "settled",
             expected_change_at=row.expected_change_at,
             holds=own,

@@ -284,23 +284,6 @@ def members(connection: Connection, scoped_hold_id: str, *, limit: int) -> list[
     return [hold for held in found.values() for hold in held]
 
 
-def confirm_open(connection: Connection, *, circuit_id: str, now: datetime) -> int:
-    """Note on the circuit's lock-outs that the relay was read back open; return how many waited for it."""
-    result = connection.execute(
-        sa.update(holds)
-        .where(
-            holds.c.circuit_id == circuit_id,
-            holds.c.reason == Reason.LOCKOUT.value,
-            holds.c.released_at.is_(None),
-            holds.c.confirmed_open_at.is_(None),
-        )
-        .values(confirmed_open_at=now)
-    )
-    if result.rowcount:
-        events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
-    return int(result.rowcount)
-
-
 def placed_times(connection: Connection, *, reasons: Collection[Reason], since: datetime) -> list[datetime]:
     """Return when enforced holds of these reasons were placed after `since`, oldest first."""
     return list(

@@ -42,7 +42,8 @@ class UnableToFindScopedHoldError(Exception):
 class ScopedHold:
     """A standing hold over a scope. `confirmed_open` of its `circuits` were read back open since.
 
-    `confirmed_open_at` is when the last of them was; None while one is missing. Only lock-outs are confirmed.
+    `confirmed_open_at` is when the last of them was; None while one is missing. Both fall again when a relay is
+    reported closed, or draws.
     """
 
     scoped_hold_id: str

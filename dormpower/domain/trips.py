@@ -74,14 +74,14 @@ def unchanged(before: Judged, sample: ChannelSample, wanted: Relay) -> bool:
     relay = sample.relay
     if relay is None:
         return True
-    return relay is before.relay and relay is wanted and (relay is Relay.CLOSED or not _draws(sample))
+    return relay is before.relay and relay is wanted and (relay is Relay.CLOSED or not draws(sample))
 
 
 def judge(
     before: Judged, sample: ChannelSample, facts: TripFacts, *, now: datetime
 ) -> tuple[Judged, tuple[Finding, ...]]:
     """Return what is now known of the relay, and what follows from the sample."""
-    drawing = _draws(sample) and sample.relay is Relay.OPEN
+    drawing = draws(sample) and sample.relay is Relay.OPEN
     after = Judged(
         relay=before.relay if sample.relay is None else sample.relay,
         flags=sample.flags,
@@ -96,16 +96,16 @@ def _findings(
     if sample.relay is Relay.OPEN:
         yield from _opening(before, sample, facts, now=now)
     elif sample.relay is Relay.CLOSED and facts.wanted is Relay.OPEN and before.relay is Relay.OPEN:
-        yield RaiseAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD, evidence=_evidence(sample))
+        yield RaiseAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD, evidence=evidence_of(sample))
     if sample.relay is Relay.OPEN or facts.wanted is Relay.CLOSED:
         yield ClearAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD)
     if after.drawing_samples >= DRAWING_SAMPLES > before.drawing_samples:
-        yield RaiseAlarm(kind=AlarmKind.OPEN_BUT_DRAWING, evidence=_evidence(sample))
+        yield RaiseAlarm(kind=AlarmKind.OPEN_BUT_DRAWING, evidence=evidence_of(sample))
     elif before.drawing_samples and not after.drawing_samples:
         yield ClearAlarm(kind=AlarmKind.OPEN_BUT_DRAWING)
     for flag, kind in FLAG_ALARMS:
         if flag in after.flags and flag not in before.flags:
-            yield RaiseAlarm(kind=kind, evidence=_evidence(sample))
+            yield RaiseAlarm(kind=kind, evidence=evidence_of(sample))
         elif flag in before.flags and flag not in after.flags:
             yield ClearAlarm(kind=kind)
 
@@ -117,13 +117,13 @@ def _opening(before: Judged, sample: ChannelSample, facts: TripFacts, *, now: da
             return
         yield Place(
             reason=Reason.MODULE_TRIP,
-            evidence=_evidence(sample),
+            evidence=evidence_of(sample),
             expected_release_at=_self_restore_at(facts, Reason.MODULE_TRIP, now=now),
         )
     elif not facts.ours_open and before.relay is not Relay.OPEN:
         yield Place(
             reason=Reason.OPENED_LOCALLY,
-            evidence=_evidence(sample),
+            evidence=evidence_of(sample),
             expected_release_at=_self_restore_at(facts, Reason.OPENED_LOCALLY, now=now),
         )
 
@@ -134,11 +134,13 @@ def _self_restore_at(facts: TripFacts, reason: Reason, *, now: datetime) -> date
     return planned_release_at(facts.restoring, facts.restores, reason=reason, shadow=False, now=now)
 
 
-def _draws(sample: ChannelSample) -> bool:
+def draws(sample: ChannelSample) -> bool:
+    """Whether current flows, by what the sample has of it."""
     return (sample.power_w or 0.0) > DRAWING_POWER_W or (sample.current_a or 0.0) > DRAWING_CURRENT_A
 
 
-def _evidence(sample: ChannelSample) -> dict[str, str | float | list[str] | None]:
+def evidence_of(sample: ChannelSample) -> dict[str, str | float | list[str] | None]:
+    """Return what of a sample a finding rests on."""
     return {
         "relay": None if sample.relay is None else sample.relay.value,
         "flags": sorted(flag.value for flag in sample.flags),

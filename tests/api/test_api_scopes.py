@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from dormpower.books import holds, intents
+from dormpower.books import confirmations, holds, intents
 from dormpower.books.residencies import begin_residency, end_residency
+from dormpower.domain.confirming import ReadBack
 from dormpower.domain.holds import Reason
+from dormpower.domain.samples import Relay
 
 OWN, OTHER = "south-01-101", "south-01-102"
 FLOOR = {"campus": "south", "building": "01", "floor": "1"}
@@ -31,7 +33,14 @@ def test_a_floor_is_locked_out_confirmed_when_read_back_and_lifted_by_its_holder
         assert len(intents.unhandled(connection, 10)) == 4
         for number in (101, 102):
             for kind in ("lighting", "ac"):
-                holds.confirm_open(connection, circuit_id=f"south-01-{number}-{kind}", now=campus.clock.now())
+                read_back = ReadBack(relay=Relay.OPEN, drawing=False, read_at=campus.clock.now())
+                confirmations.note(
+                    connection,
+                    circuit_id=f"south-01-{number}-{kind}",
+                    read_back=read_back,
+                    evidence={},
+                    now=campus.clock.now(),
+                )
     (listed,) = campus.ask("maintenance", "GET", "/lockouts").json()["items"]
     assert listed["confirmed_open"] == 4
     assert listed["confirmed_open_at"] is not None

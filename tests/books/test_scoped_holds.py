@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import emergency, holds, intents, keep_supply, outages, scoped_holds
+from dormpower.books import confirmations, emergency, holds, intents, keep_supply, outages, scoped_holds
 from dormpower.books.database import Books
 from dormpower.books.emergency import UnableToConfirmEmergencyError
 from dormpower.books.outages import UnableToAnnounceOutageError, UnableToFindOutageError
 from dormpower.books.scoped_holds import UnableToFindScopedHoldError, UnableToPlaceScopedHoldError
 from dormpower.books.tables import audit_log, circuits, rooms
+from dormpower.domain.confirming import ReadBack
 from dormpower.domain.holds import Reason
+from dormpower.domain.samples import Relay
 from dormpower.domain.scopes import Scope
 
 NOW = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
@@ -61,7 +63,9 @@ def test_a_floor_is_locked_out_circuit_by_circuit_and_confirmed_when_all_are_rea
     assert {hold.scoped_hold_id for found in standing.values() for hold in found} == {scoped.scoped_hold_id}
     with site.write() as connection:
         for at, circuit_id in enumerate(sorted(standing)):
-            holds.confirm_open(connection, circuit_id=circuit_id, now=NOW + timedelta(seconds=at))
+            now = NOW + timedelta(seconds=at)
+            read_back = ReadBack(relay=Relay.OPEN, drawing=False, read_at=now)
+            confirmations.note(connection, circuit_id=circuit_id, read_back=read_back, evidence={}, now=now)
             found = scoped_holds.get(connection, scoped.scoped_hold_id)
             assert found.confirmed_open == at + 1
             assert (found.confirmed_open_at is not None) is (at == 11)

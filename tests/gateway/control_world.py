@@ -255,6 +255,20 @@ class World:
             )
             leave(connection, circuit_id=circuit_id, cause="recharge", now=self.clock.now())
 
+    def lock_out(self, holder: str = "wang", *, circuit_id: str = "r-0-ac") -> str:
+        """Lock a circuit out, let control do what follows, and return the lock-out's id."""
+        with self.books.write() as connection:
+            lockout = holds.place_lockout(
+                connection, circuit_id=circuit_id, holder=holder, reason="work", now=self.clock.now()
+            )
+        self.settle()
+        return lockout.lockout_id
+
+    def confirmed_at(self, lockout_id: str) -> datetime | None:
+        """Return when a lock-out was confirmed open; None while it is not."""
+        with self.books.read() as connection:
+            return holds.get_lockout(connection, lockout_id).confirmed_open_at
+
     def standing(self, circuit_id: str = "r-0-ac") -> list[Reason]:
         with self.books.read() as connection:
             return [hold.reason for hold in holds.standing(connection).get(circuit_id, ())]
