@@ -7,9 +7,11 @@ from zoneinfo import ZoneInfo
 from config.faults import Findings, did_you_mean
 from config.policy_sections import (
     ArrearsSection,
+    MinimumOffSection,
     OverloadSection,
     PartOfSite,
     ProhibitedSection,
+    TripsSection,
     WhitelistRow,
 )
 from config.rooms_file import SourcedRoom
@@ -19,10 +21,12 @@ from dormpower.domain.holds import Enforcement
 from dormpower.domain.prohibited import Action, Allowance, Band, ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.scopes import Override, Scope, Scoped, Where
+from dormpower.domain.switching import MinimumOff, TripsPolicy
 
 _PLACES = frozenset(PartOfSite.model_fields)
 
 
+SHORTEST_AC_OFF_S = 180.0
 ABSENT_ARREARS = ArrearsSection(mode="shadow")  # arrears that the site file says nothing of are watched
 
 
@@ -45,17 +49,37 @@ def prohibited_of(section: ProhibitedSection, zone: ZoneInfo) -> Scoped[Prohibit
     return Scoped(base=ProhibitedPolicy(zone=zone, **values), overrides=_overrides(section.overrides))
 
 
+def min_off_of(section: MinimumOffSection) -> Scoped[MinimumOff]:
+    """Return for how long relays stay open."""
+    return Scoped(
+        base=MinimumOff(ac_s=section.ac_s, lighting_s=section.lighting_s),
+        overrides=_overrides(section.overrides),
+    )
+
+
+def trips_of(section: TripsSection) -> Scoped[TripsPolicy]:
+    """Return how modules' own trips end."""
+    return Scoped(
+        base=TripsPolicy(restores_a_day=section.restores_a_day), overrides=_overrides(section.overrides)
+    )
+
+
 def check_policies(
     policies: PoliciesSection, rooms: Sequence[SourcedRoom], zone: ZoneInfo, findings: Findings
 ) -> None:
-    """Note overrides of places that are not there, and values that don't go together."""
+    """Note overrides and rules of places that are not there, and values that don't go together."""
     arrears = policies.arrears or ABSENT_ARREARS
     sections: tuple[tuple[str, Iterable[PartOfSite], Callable[[], Scoped[Any]]], ...] = (
         ("arrears", arrears.overrides, lambda: arrears_of(arrears, zone)),
         ("overload", policies.overload.overrides, lambda: overload_of(policies.overload, zone)),
         ("prohibited", policies.prohibited.overrides, lambda: prohibited_of(policies.prohibited, zone)),
+        ("min_off", policies.min_off.overrides, lambda: min_off_of(policies.min_off)),
+        ("trips", policies.trips.overrides, lambda: trips_of(policies.trips)),
     )
     wheres = sorted({_where(room, kind) for room in rooms for kind in ("lighting", "ac")}, key=str)
+    for name, rules in (("curfew", policies.curfew.rules), ("night_mode", policies.night_mode.rules)):
+        for index, rule in enumerate(rules):
+            _check_place(f"policies.{name}.rules[{index}]", rule, rooms, findings)
     for name, overrides, make in sections:
         for index, override in enumerate(overrides):
             _check_place(f"policies.{name}.overrides[{index}]", override, rooms, findings)
@@ -71,6 +95,11 @@ def check_policies(
             except ValueError as fault:
                 findings.refuse(f"policies.{name}", f"{where.room_id}-{where.kind}: {fault}")
                 break
+    if policies.min_off.ac_s < SHORTEST_AC_OFF_S:
+        findings.warn(
+            "policies.min_off.ac_s",
+            f"below {SHORTEST_AC_OFF_S:g} s a compressor may restart against pressure and stall",
+        )
     if len(set(arrears.channels)) != len(arrears.channels):
         findings.refuse("policies.arrears.channels", "expected each channel once")
 
@@ -81,10 +110,17 @@ def _where(room: SourcedRoom, kind: str) -> Where:
 
 
 def _check_place(key: str, place: PartOfSite, rooms: Sequence[SourcedRoom], findings: Findings) -> None:
-    for part, name in (("campus", place.campus), ("building", place.building), ("room", place.room)):
+    """Refuse what names no room: it would do nothing. Each part is looked for within the parts before it."""
+    left = list(rooms)
+    for part in ("campus", "building", "floor", "room"):
+        name = getattr(place, part, None)  # rules of hours alone may name a floor
         field = "room_id" if part == "room" else part
-        known = sorted({str(getattr(room.row, field)) for room in rooms})
-        if name is not None and name not in known:
+        known = sorted({str(getattr(room.row, field)) for room in left})
+        if name is None or not known:
+            continue
+        if name in known:
+            left = [room for room in left if getattr(room.row, field) == name]
+        else:
             findings.refuse(f"{key}.{part}", f"unknown {part} {name!r}{did_you_mean(name, known)}")
 
 

@@ -60,6 +60,37 @@ class ArrearsSection(Section):
     overrides: tuple[ArrearsOverride, ...] = Field(default=(), description="a list of overrides")
 
 
+MinimumOffSeconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False, description="seconds, 0–3600")]
+
+
+class MinimumOffOverride(PartOfSite):
+    """Minimum off times for a part of the site."""
+
+    ac_s: MinimumOffSeconds = 300.0
+    lighting_s: MinimumOffSeconds = 0.0
+
+
+class MinimumOffSection(Section):
+    """For how long a relay stays open before it closes again."""
+
+    ac_s: MinimumOffSeconds = 300.0
+    lighting_s: MinimumOffSeconds = 0.0
+    overrides: tuple[MinimumOffOverride, ...] = Field(default=(), description="a list of overrides")
+
+
+class TripsOverride(PartOfSite):
+    """How a module's own trips end in a part of the site."""
+
+    restores_a_day: TimesADay = 3
+
+
+class TripsSection(Section):
+    """How a module's own trips end; their delay is the profile's."""
+
+    restores_a_day: TimesADay = 3
+    overrides: tuple[TripsOverride, ...] = Field(default=(), description="a list of overrides")
+
+
 class OverloadOverride(PartOfSite):
     """Overload values for a part of the site."""
 

@@ -7,7 +7,14 @@ from zoneinfo import ZoneInfo
 
 from config.cross_checks import check_site
 from config.faults import Findings, UnableToLoadSiteError
-from config.policy_objects import arrears_of, check_policies, overload_of, prohibited_of
+from config.policy_objects import (
+    arrears_of,
+    check_policies,
+    min_off_of,
+    overload_of,
+    prohibited_of,
+    trips_of,
+)
 from config.profiles import Profile
 from config.rooms_file import SourcedRoom
 from config.schedule_objects import check_schedules, curfew_of
@@ -21,6 +28,7 @@ from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.scopes import Scoped
 from dormpower.domain.spread import SpreadPolicy
+from dormpower.domain.switching import MinimumOff, TripsPolicy
 from dormpower.domain.tariff import Price
 
 
@@ -34,6 +42,8 @@ class PolicySettings:
     prohibited: Scoped[ProhibitedPolicy]
     shedding: SheddingPolicy
     curfew: CurfewPolicy
+    min_off: Scoped[MinimumOff]
+    trips: Scoped[TripsPolicy]
     closings: SpreadPolicy
     lot_order: LotOrder = "fifo"
     warning_channels: tuple[str, ...] = ()  # where warnings are queued besides the room's status
@@ -50,6 +60,8 @@ def policies_of(file: SiteFile) -> PolicySettings:
         prohibited=prohibited_of(file.policies.prohibited, zone),
         shedding=shedding_of(file.policies.shedding),
         curfew=curfew_of(file.policies.curfew, file.policies.night_mode, file.calendar, zone),
+        min_off=min_off_of(file.policies.min_off),
+        trips=trips_of(file.policies.trips),
         closings=SpreadPolicy(circuits=file.policies.closings.at_once, every_s=file.policies.closings.every_s),
         lot_order=file.policies.lots.order,
     )

@@ -12,7 +12,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, Strict
 
-from config.policy_sections import ArrearsSection, OverloadSection, ProhibitedSection
+from config.policy_sections import (
+    ArrearsSection,
+    MinimumOffSection,
+    OverloadSection,
+    ProhibitedSection,
+    TripsSection,
+)
 from config.schedule_sections import CalendarSection, ClosingsSection, CurfewSection, NightModeSection
 from config.shedding_section import SheddingSection
 from config.site_values import Exact, Int, Name, Seconds, Section, Slug
@@ -201,6 +207,8 @@ class PoliciesSection(Section):
     shedding: SheddingSection = Field(default=SheddingSection(), description="{mode: shadow, …}")
     curfew: CurfewSection = Field(default=CurfewSection(), description="{mode: …, rules: […]}")
     night_mode: NightModeSection = Field(default=NightModeSection(), description="{mode: …, rules: […]}")
+    min_off: MinimumOffSection = Field(default=MinimumOffSection(), description="{ac_s: …, lighting_s: …}")
+    trips: TripsSection = Field(default=TripsSection(), description="{restores_a_day: …}")
     closings: ClosingsSection = Field(default=ClosingsSection(), description="{at_once: …, every_s: …}")
 
 

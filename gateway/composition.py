@@ -14,6 +14,7 @@ from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.samples import Relay
+from dormpower.domain.scopes import Where, places
 from dormpower.domain.site import Circuit, Module, Room, Site
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import ReadingsStore, ReadingTags
@@ -25,9 +26,6 @@ from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
 MQTT_LINE = "mqtt"
-
-# A compressor that restarts against pressure stalls: 5 minutes off at least (Lennox: 240 s). Lamps need none.
-MIN_OFF_S: Mapping[str, float] = {"ac": 300.0, "lighting": 0.0}
 
 # Between a module's sample and its arrival on a polled line; the sample is stamped on arrival.
 _STAMPING_SLACK_REAL_MS = 500
@@ -126,20 +124,19 @@ def meter_points(
     return points
 
 
-def controlled_circuits(site: Site, profiles: Mapping[str, Profile]) -> dict[str, ControlledCircuit]:
+def controlled_circuits(settings: Settings) -> dict[str, ControlledCircuit]:
     """Return what control needs to know of each circuit."""
-    module_of = {module.module_id: module for module in site.modules}
+    module_of = {module.module_id: module for module in settings.site.modules}
     return {
-        circuit.circuit_id: _controlled(room, circuit, module_of[circuit.module_id], profiles)
-        for room in site.rooms
-        for circuit in room.circuits
+        circuit.circuit_id: _controlled(room, circuit, module_of[circuit.module_id], where, settings)
+        for room, circuit, where in places(settings.site)
     }
 
 
 def _controlled(
-    room: Room, circuit: Circuit, module: Module, profiles: Mapping[str, Profile]
+    room: Room, circuit: Circuit, module: Module, where: Where, settings: Settings
 ) -> ControlledCircuit:
-    profile = profiles[module.profile]
+    profile = settings.profiles[module.profile]
     return ControlledCircuit(
         circuit_id=circuit.circuit_id,
         room_id=room.room_id,
@@ -151,8 +148,9 @@ def _controlled(
         line_id=module.line_id or MQTT_LINE,
         has_relay=profile.has_relay,
         has_readback=profile.confirms,
-        min_off_s=MIN_OFF_S[circuit.kind.value],
+        min_off_s=settings.policies.min_off.at(where).of(circuit.kind.value),
         self_restore_s=profile.self_restore_s,
+        restores_a_day=settings.policies.trips.at(where).restores_a_day,
     )
 
 

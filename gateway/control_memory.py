@@ -25,7 +25,8 @@ from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
 from dormpower.domain.samples import ChannelSample, Flag, Relay
-from dormpower.domain.trips import DRAWING_SAMPLES, RESTORES_A_DAY, Judged
+from dormpower.domain.switching import TripsPolicy
+from dormpower.domain.trips import DRAWING_SAMPLES, Judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class ControlledCircuit:
     has_readback: bool = True
     min_off_s: float = 0.0
     self_restore_s: float | None = None
-    restores_a_day: int = RESTORES_A_DAY
+    restores_a_day: int = TripsPolicy().restores_a_day
     keep_supply: bool = False
 
 

@@ -21,13 +21,16 @@ def placed_arrears(settings: Settings) -> Placed[ArrearsPolicy]:
 
 
 def placed_overload(settings: Settings) -> Placed[OverloadPolicy]:
-    """Return each circuit's overload values; without a limit given it is the rated current's at 220 V."""
+    """Return each circuit's overload values; with no limit given it is the rated current's at 220 V a phase."""
     scoped = settings.policies.overload
+    profile_of = {module.module_id: module.profile for module in settings.site.modules}
     by_circuit = {}
     for room, circuit, where in places(settings.site):
         policy = scoped.at(where)
         if policy.limit_w is None:
-            policy = replace(policy, limit_w=room.rated_current_a * NOMINAL_VOLTAGE_V)
+            # A three-phase module reports the sum of its phases, each of which may carry the rated current.
+            phases = settings.profiles[profile_of[circuit.module_id]].phases
+            policy = replace(policy, limit_w=room.rated_current_a * NOMINAL_VOLTAGE_V * phases)
         by_circuit[circuit.circuit_id] = policy
     return Placed(by_circuit=by_circuit, configured=_configured(scoped))
 

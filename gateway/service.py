@@ -131,7 +131,7 @@ class Gateway:
             books=self.books,
             clock=clock,
             switch=Switches(switch_of),
-            circuits=controlled_circuits(settings.site, profiles),
+            circuits=controlled_circuits(settings),
             policies=rules.policies,
             warning_channels=rules.warning_channels,
             spread=rules.closings,
@@ -145,7 +145,7 @@ class Gateway:
             clock=clock,
             run=control.run_on_writer,
             modules={} if self.in_shadow else modbus,  # restored books that nobody has confirmed write nothing
-            circuits=controlled_circuits(settings.site, profiles),
+            circuits=controlled_circuits(settings),
             overload=rules.overload,
             night=rules.night,
             reachable=lambda circuit: control.reachable(control.memory(circuit.circuit_id)),

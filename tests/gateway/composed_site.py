@@ -5,7 +5,7 @@ reached, so what a rule wants shows in its holds. Virtual time.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from dormpower.books.database import open_books
 from dormpower.books.sites import sync_site
 from dormpower.clock import ManualClock
 from dormpower.domain.holds import Hold
-from dormpower.domain.samples import ChannelSample, ModuleSample, Relay
+from dormpower.domain.samples import ChannelSample, Flag, ModuleSample, Relay
 from gateway.composition import open_readings
 from gateway.service import Gateway, Submit
 
@@ -99,15 +99,30 @@ class ComposedSite:
         """Run a coroutine on this site's event loop."""
         return self._runner.run(function())
 
-    def sample(self, power_w: Mapping[str, float] | float = 0.0, *, after_s: float = 5.0) -> None:
-        """All modules give a sample; circuits draw what is given, and what follows is carried out."""
+    def sample(
+        self,
+        power_w: Mapping[str, float] | float = 0.0,
+        *,
+        after_s: float = 5.0,
+        tripped: Collection[str] = (),
+    ) -> None:
+        """All modules give a sample; circuits draw what is given, and what follows is carried out.
+
+        Of the `tripped` circuits the modules report that they have opened by themselves.
+        """
 
         async def go() -> None:
             self.clock.advance(after_s)
             submit = Submit(self.gateway.intake, self.gateway.feeders)
             for room in self.settings.site.rooms:
                 channels = [
-                    self._channel(circuit.circuit_id, circuit.channel, power_w) for circuit in room.circuits
+                    self._channel(
+                        circuit.circuit_id,
+                        circuit.channel,
+                        power_w,
+                        tripped=circuit.circuit_id in tripped,
+                    )
+                    for circuit in room.circuits
                 ]
                 submit(
                     ModuleSample(module_id=room.circuits[0].module_id, at=self.clock.now(), channels=channels)
@@ -117,11 +132,13 @@ class ComposedSite:
 
         self.run(go)
 
-    def _channel(self, circuit_id: str, channel: int, power_w: Mapping[str, float] | float) -> ChannelSample:
+    def _channel(
+        self, circuit_id: str, channel: int, power_w: Mapping[str, float] | float, *, tripped: bool
+    ) -> ChannelSample:
         now = self.clock.now()
         drawn_w = power_w if isinstance(power_w, float) else power_w.get(circuit_id, 0.0)
         held = any(not hold.shadow for hold in self.holds(circuit_id))
-        drawn_w = 0.0 if held else drawn_w
+        drawn_w = 0.0 if held or tripped else drawn_w
         lasted_s = (now - self._sampled_at.get(circuit_id, now)).total_seconds()
         self._sampled_at[circuit_id] = now
         self._wh[circuit_id] = self._wh.get(circuit_id, 0.0) + drawn_w * lasted_s / 3600
@@ -132,7 +149,8 @@ class ComposedSite:
             voltage_v=220.0,
             current_a=drawn_w / 220,
             power_factor=1.0 if drawn_w else None,
-            relay=Relay.CLOSED,
+            relay=Relay.OPEN if tripped else Relay.CLOSED,
+            flags=frozenset({Flag.OVERLOAD_TRIP} if tripped else ()),
         )
 
     def pass_time(self, seconds: float) -> None:
