@@ -66,7 +66,12 @@ def create_app(context: ApiContext, *, extensions: Sequence[Extension] = ()) -> 
     app.state.event_feed = feed
     app.state.sign_in_guard = SignInGuard(context.settings.sign_in)
     registry.register(BooksCollector(lambda: _gauges(context)))
-    app.add_middleware(Edge, max_body_bytes=context.settings.max_body_bytes, requests=Requests(registry))
+    app.add_middleware(
+        Edge,
+        max_body_bytes=context.settings.max_body_bytes,
+        max_open=context.settings.max_open_requests,
+        requests=Requests(registry),
+    )
     problems.install(app)
     answers: dict[int | str, dict[str, Any]] = {
         "default": {"description": "A problem document (RFC 9457).", "model": ProblemDocument}

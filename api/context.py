@@ -35,6 +35,7 @@ class ApiSettings:
 
     session_lifetime: timedelta = timedelta(hours=12)
     max_body_bytes: int = 64 * 1024
+    max_open_requests: int = 1000  # event streams among them
     max_streams: int = 200
     max_streams_a_user: int = 8
     heartbeat_s: float = 15.0

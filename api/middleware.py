@@ -38,9 +38,11 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 class Edge:
     """The outermost layer (pure ASGI, so that streams pass through unbuffered)."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, requests: Requests) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_open: int, requests: Requests) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_open = max_open
+        self._open = 0
         self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,8 +52,9 @@ class Edge:
             return
         exchange = _Exchange(scope, send)
         started = time.perf_counter()
+        self._open += 1
         try:
-            refusal = _refuse_unread(scope, self._max_body_bytes)
+            refusal = self._refuse_more() or _refuse_unread(scope, self._max_body_bytes)
             if refusal is not None:
                 await refusal(scope, receive, exchange.send)
             else:
@@ -64,7 +67,16 @@ class Edge:
                 exchange, scope, receive, Problem.INTERNAL, "The fault is on record; try again later."
             )
         finally:
+            self._open -= 1
             self._record(scope, exchange.status, time.perf_counter() - started)
+
+    def _refuse_more(self) -> ASGIApp | None:
+        """Refuse what comes beyond the bound of requests at once: a quick "later" instead of a long queue."""
+        if self._open <= self._max_open:
+            return None
+        return problem_response(
+            Problem.UNAVAILABLE, "Too many requests at this moment; try again.", headers={"Retry-After": "1"}
+        )
 
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
         route = _route(scope)

@@ -16,6 +16,7 @@ from api import pages
 from api.app import Extension, create_app
 from api.context import ApiContext
 from api.journal_counter import journal_counter
+from api.protocol import ProblemProtocol
 from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
@@ -30,7 +31,6 @@ from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 _DATABASE_TIMEOUT_S = 30.0
 _DRAIN_S = 5
 _BACKLOG = 512
-_MAX_CONNECTIONS = 1000
 
 log = structlog.get_logger()
 
@@ -135,7 +135,7 @@ def server_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         host=api.host,
         port=api.port,
         loop="uvloop",
-        http="httptools",
+        http=ProblemProtocol,
         ws="none",
         access_log=False,
         log_config=None,
@@ -145,7 +145,6 @@ def server_config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         ssl_certfile=api.tls_certificate_file,
         ssl_keyfile=api.tls_key_file,
         backlog=_BACKLOG,
-        limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_DRAIN_S,
     )
 

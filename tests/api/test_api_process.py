@@ -1,5 +1,6 @@
 """The API as a process of its own: users from the command line, a real server, a clean end."""
 
+import json
 import os
 import signal
 import socket
@@ -43,6 +44,17 @@ def command(path, *arguments, password=None):
     )
 
 
+def assert_gibberish_is_answered_with_a_problem_document(port):
+    """What is no HTTP at all reaches no application: the server itself answers it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
+        connection.sendall(b"\x16\x03\x01 gibberish\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # it closes the connection
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert json.loads(body)["type"] == "urn:dormpower:problem:unusable-request"
+
+
 def test_a_user_from_the_command_line_is_served_until_the_process_is_told_to_stop(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -79,6 +91,7 @@ def test_a_user_from_the_command_line_is_served_until_the_process_is_told_to_sto
             except httpx.ConnectError:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+        assert_gibberish_is_answered_with_a_problem_document(port)
         assert httpx.get(f"{url}/api/v1/me", headers=header).json()["room_ids"] == ["r-1"]
         assert command(path, "user", "disable", "li").returncode == 0
         assert httpx.get(f"{url}/api/v1/me", headers=header).status_code == 401
