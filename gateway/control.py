@@ -23,7 +23,7 @@ from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
-from dormpower.domain.samples import Observation, Relay
+from dormpower.domain.samples import Observation, Relay, is_believed
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
 from gateway import policy_changes
@@ -221,7 +221,8 @@ class Control:
             if memory.token is not token:
                 memory.token = token
                 memory.next_metered_wh, memory.next_judged = memory.metered_wh, memory.judged
-                memory.next_watched = memory.watched
+                memory.next_watched, memory.next_believed = memory.watched, memory.believed
+            memory.next_believed = is_believed(observation.verdict, before=memory.next_believed)
             memory.next_watched = watched = watch(
                 watchers, memory, memory.next_watched, observation.sample, observation.at
             )
@@ -274,6 +275,7 @@ class Control:
             sampled_at=fresh_at,
             sampling_period_s=period_s,
             judged=memory.next_judged,
+            believed=memory.next_believed,
             watched=memory.next_watched,
             # A sample from before the last read-back, or while a command is under way, says nothing of it.
             judges_relay=not memory.outstanding
@@ -298,11 +300,9 @@ class Control:
             if account is not None:
                 account.metered_wh += observation.metered_wh - memory.metered_wh
             memory.metered_wh = observation.metered_wh
-            memory.watched = memory.next_watched
+            memory.watched, memory.believed = memory.next_watched, memory.next_believed
             if observation.fresh:
                 memory.fresh_at, memory.sample = observation.at, observation.sample
-            if observation.sample.relay is not None:
-                memory.relay_at = observation.at
             if not memory.seen and (observation.sample.relay is not None or not memory.circuit.has_readback):
                 memory.seen = True
                 first_seen.append(memory.circuit.circuit_id)

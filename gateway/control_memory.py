@@ -80,8 +80,8 @@ class CircuitMemory:
     cut_approved: bool = False
     # the field
     seen: bool = False  # a sample or read-back of this run
-    relay_at: datetime | None = None
     fresh_at: datetime | None = None
+    believed: bool = False  # the last register of this run was accepted
     sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
     read_back_at: datetime | None = None
     ours_open: bool = False
@@ -100,6 +100,7 @@ class CircuitMemory:
     token: object = None
     next_metered_wh: int = 0
     next_judged: Judged = field(default_factory=Judged)
+    next_believed: bool = False
     next_watched: Mapping[str, object] = field(default_factory=dict)
     quiet: bool = False
 

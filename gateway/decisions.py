@@ -98,7 +98,7 @@ class Decider:
                 restoring_of(memory, self._zone) or RestorePolicy(zone=self._zone, delay_s=None, times_a_day=0),
                 outcome.restores,
                 mode=Enforcement.ENFORCE,
-                fresh=look.sample is not None and look.judges_relay,
+                fresh=look.permits_closing,
                 now=now,
             )
             if ended is not None:
@@ -152,6 +152,7 @@ class Decider:
             payment_pending_since=pending_since,
             warnings=outcome.warnings,
             sample_is_new=look.sample is not None and look.judges_relay,
+            sample_is_believed=look.permits_closing,
             watched=look.watched.get(policy.rule),
             restores=outcome.restores,
             permits=memory.permits,

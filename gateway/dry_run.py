@@ -195,7 +195,7 @@ def _settle_with_lasting_power(policy: Policy, facts: CircuitFacts, *, pace_s: f
     sample, at = facts.sample, facts.sampled_at
     if not facts.fresh or sample is None or at is None:
         return settle(policy, facts, now=now)
-    facts = replace(facts, sample_is_new=True)
+    facts = replace(facts, sample_is_new=True, sample_is_believed=True)
     decided: tuple[Decision, ...] = ()
     for step in range(LASTING_POLLS):
         then = timedelta(seconds=step * pace_s)

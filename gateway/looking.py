@@ -27,7 +27,8 @@ from gateway.policies import Policy
 class Look:
     """What is known at the moment of looking. `judges_relay`: the sample may be judged against the commands.
 
-    `observed_at` is the sample's time, `sampled_at` that of the last accepted register.
+    `observed_at` is the sample's time, `sampled_at` that of the last accepted register. `believed`: no register
+    since that one was refused.
     """
 
     available_wh: int | None
@@ -38,7 +39,13 @@ class Look:
     sampling_period_s: float | None = None
     judged: Judged
     judges_relay: bool = False
+    believed: bool = False
     watched: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def permits_closing(self) -> bool:
+        """Whether the sample shows that the module is there and works, so that a trip may end (DESIGN §3.5)."""
+        return self.sample is not None and self.judges_relay and self.fresh and self.believed
 
 
 @dataclass(slots=True, kw_only=True)

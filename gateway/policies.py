@@ -29,7 +29,8 @@ class CircuitFacts:
     """What a policy may look at for one circuit. `available_wh` is None for a circuit without an account.
 
     `sample` is None when the circuit is looked at without a new sample. `fresh` says that an accepted register
-    is within the stale limit, `sample_is_new` that the sample was taken after the last command's read-back.
+    is within the stale limit, `sample_is_new` that the sample was taken after the last command's read-back,
+    `sample_is_believed` that it is new and its register is not in doubt: only then may it end a trip.
     `watched` is what the rule has made of the samples so far (`Policy.watch`).
     """
 
@@ -45,6 +46,7 @@ class CircuitFacts:
     payment_pending_since: datetime | None
     warnings: Warnings
     sample_is_new: bool = False
+    sample_is_believed: bool = False
     watched: object = None
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()

@@ -84,13 +84,15 @@ class Reconciler:
     def step_of(self, memory: CircuitMemory) -> Step:
         """Return what there is to do for a circuit now."""
         now = self._clock.now()
-        fresh_at = memory.relay_at
+        fresh_at = memory.fresh_at
         return next_step(
             ReconcileFacts(
                 wanted=memory.wanted,
                 actual=memory.judged.relay,
                 seen_in_this_run=memory.seen,
-                fresh=fresh_at is not None and now - fresh_at <= timedelta(seconds=self._stale_after_s),
+                fresh=memory.believed
+                and fresh_at is not None
+                and now - fresh_at <= timedelta(seconds=self._stale_after_s),
                 reachable=self._reachable(memory),
                 has_relay=memory.circuit.has_relay,
                 has_readback=memory.circuit.has_readback,
@@ -349,7 +351,7 @@ class Reconciler:
                 flags=memory.judged.flags,
                 drawing_samples=memory.judged.drawing_samples if result.relay is Relay.OPEN else 0,
             )
-            memory.relay_at = memory.read_back_at = now
+            memory.read_back_at = now
         if not done:
             return
         memory.control, memory.expected_change_at = Control.SETTLED, None

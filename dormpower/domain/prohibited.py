@@ -99,13 +99,17 @@ class ProhibitedPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProhibitedFacts:
-    """What the rule looks at. `found` is a resistive step that is still on; `permits` are the room's."""
+    """What the rule looks at. `found` is a resistive step that is still on; `permits` are the room's.
+
+    `fresh`: a sample is of now; `believed`: so much so that it may end a trip.
+    """
 
     found: LoadStep | None
     permits: tuple[Allowance, ...]
     holds: tuple[Hold, ...]
     restores: tuple[Restore, ...]
     fresh: bool
+    believed: bool
     alarmed: bool
 
 
@@ -125,7 +129,7 @@ def decide(facts: ProhibitedFacts, policy: ProhibitedPolicy, *, now: datetime) -
     """Return the next step for one circuit; None where there is nothing to do."""
     own = [hold for hold in facts.holds if hold.reason is Reason.PROHIBITED and hold.placed_by == RULE]
     for hold in own:
-        ended = release(hold, policy.restoring, facts.restores, mode=policy.mode, fresh=facts.fresh, now=now)
+        ended = release(hold, policy.restoring, facts.restores, mode=policy.mode, fresh=facts.believed, now=now)
         if ended is not None:
             return ended
     found = facts.found

@@ -100,12 +100,16 @@ class LimitInForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverloadFacts:
-    """What the rule looks at; `holds` are the circuit's standing ones, `fresh` says that a sample is of now."""
+    """What the rule looks at; `holds` are the circuit's standing ones.
+
+    `fresh`: a sample is of now; `believed`: so much so that it may end a trip.
+    """
 
     over: OverCount | None
     holds: tuple[Hold, ...]
     restores: tuple[Restore, ...]
     fresh: bool
+    believed: bool
 
 
 Decision = Place | LetGo | Latch | Wait
@@ -164,7 +168,7 @@ def is_over(over: OverCount | None, policy: OverloadPolicy) -> bool:
 def decide(facts: OverloadFacts, policy: OverloadPolicy, *, now: datetime) -> Decision | None:
     """Return the next step for one circuit; None where there is nothing to do."""
     for hold in _own(facts.holds):
-        ended = release(hold, policy.restoring, facts.restores, mode=policy.mode, fresh=facts.fresh, now=now)
+        ended = release(hold, policy.restoring, facts.restores, mode=policy.mode, fresh=facts.believed, now=now)
         if ended is not None:
             return ended
     if policy.mode is Enforcement.OFF or facts.over is None:

@@ -86,7 +86,7 @@ def release(
 ) -> LetGo | Latch | None:
     """Return what becomes of a rule's standing trip; None where it stays as it is.
 
-    `fresh`: a sample of now shows that the module is there. A mode other than the hold's own ends it.
+    `fresh`: a believed sample of now shows that the module is there. A mode other than the hold's own ends it.
     """
     own_mode = Enforcement.SHADOW if hold.shadow else Enforcement.ENFORCE
     if mode is not own_mode:

@@ -70,6 +70,14 @@ class Verdict(StrEnum):
     NO_REGISTER = "no_register"  # a fast sample: power, relay and flags only
 
 
+def is_believed(verdict: Verdict, *, before: bool) -> bool:
+    """Whether a channel's samples are believed after one more; a fast one as the register before it.
+
+    Where not, they may still open a relay for protection; they never permit a closing (DESIGN §3.5).
+    """
+    return before if verdict is Verdict.NO_REGISTER else verdict is Verdict.ACCEPTED
+
+
 @dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Observation:
     """A channel's sample as taken in: what policies look at. Late ones are never handed to a policy.

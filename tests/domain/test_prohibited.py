@@ -131,6 +131,7 @@ def facts(**more: Any) -> ProhibitedFacts:
         "holds": (),
         "restores": (),
         "fresh": True,
+        "believed": True,
         "alarmed": False,
     }
     return ProhibitedFacts(**values | more)

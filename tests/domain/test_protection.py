@@ -46,7 +46,7 @@ def run(samples: list[tuple[float, float | None]], policy: OverloadPolicy = POLI
 
 
 def facts(over: OverCount | None = None, **more: Any) -> OverloadFacts:
-    return OverloadFacts(**{"over": over, "holds": (), "restores": (), "fresh": True} | more)
+    return OverloadFacts(**{"over": over, "holds": (), "restores": (), "fresh": True, "believed": True} | more)
 
 
 def hold(**more: Any) -> Hold:
