@@ -9,6 +9,8 @@ Theory of operation
   another unit, for another function or of another length is dropped and waited past. After a time-out the line
   rests until it has been silent for half a time-out; if the answer that is owed did not come meanwhile and the
   line is TCP, the connection is replaced, because what arrives on a closed one can't be taken for anything.
+  The unit that owes it is not asked by the same function before two more time-outs are over, because a serial
+  port has no connection to replace, and some converters pass late bytes on to the new one. Other units are.
 - A connection that fails is opened again after a delay that doubles up to a bound, with jitter. Nothing is sent
   twice by the line itself: repeating is the caller's decision.
 """
@@ -22,6 +24,7 @@ from enum import Enum
 
 from dormpower.domain.site import Framer, Line, Transport
 from gateway.drivers.modbus.frames import (
+    EXCEPTION,
     EXCEPTION_NAMES,
     SILENT_BEHIND_GATEWAY,
     Cutter,
@@ -33,6 +36,7 @@ from gateway.drivers.modbus.frames import (
     fits,
 )
 from gateway.drivers.modbus.transport import Connector, Link, UnableToConnectError, open_link
+from gateway.drivers.modbus.wire import silence_s, transfer_s
 from gateway.ports import (
     ConnectionLostError,
     FieldError,
@@ -45,6 +49,7 @@ from gateway.ports import (
 MAX_WAITING = 256
 MAX_BUFFER_BYTES = 4096
 SILENT_REQUESTS_BEFORE_RECONNECT = 5
+LATEST_ANSWER_TIMEOUTS = 2
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
 SHORTEST_CONNECT_S = 2.0
@@ -90,9 +95,8 @@ class ModbusLine:
         self._jitter = jitter if jitter is not None else random.random  # spreads retries, guards nothing
         self._rtu = line.transport is Transport.SERIAL or line.framer is Framer.RTU
         self._cutter: Cutter = RtuCutter() if self._rtu else SocketCutter()
-        self._bits_a_byte = 9 + line.stop_bits + (line.parity != "N")
         self._timeout_s = line.timeout_ms / 1000
-        self._gap_s = max(line.gap_ms / 1000, self._silence_s())
+        self._gap_s = max(line.gap_ms / 1000, silence_s(line))
         self._link: Link | None = None
         self._buffer = b""
         self._busy = False
@@ -105,7 +109,7 @@ class ModbusLine:
         self._deadline_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._last_byte_s = 0.0
-        self._owed: Request | None = None
+        self._owed: dict[tuple[int, int], tuple[Request, float]] = {}  # by unit and function, until when
         self._dirty = False
         self._stray = ""
         self._silent_requests = 0
@@ -144,6 +148,8 @@ class ModbusLine:
         try:
             if self._link is None or self._dirty or self._silent_requests >= SILENT_REQUESTS_BEFORE_RECONNECT:
                 await self._prepare()
+            if self._owed:
+                await self._outlast(request)
             if self._gap_s or gap_s:
                 await self._rest(max(self._gap_s, gap_s))
             if wanted is not None and not wanted():
@@ -198,13 +204,14 @@ class ModbusLine:
         loop = asyncio.get_running_loop()
         self._transaction = self._transaction % 0xFFFF + 1
         self._request = request
-        self._answer = answer = _answer_future(loop)
+        answer: asyncio.Future[bytes] = loop.create_future()
+        self._answer = answer
         self._stray = ""
         if self._rtu:
             self._buffer = b""  # what came unasked is noise, not the start of this answer
         self._silent_requests += 1
         self.counters.requests += 1
-        self._deadline_s = loop.time() + self._timeout_s + self._wire_s(request)
+        self._deadline_s = loop.time() + self._timeout_s + transfer_s(self.line, request)
         if self._timer is None:
             self._timer = loop.call_at(self._deadline_s, self._sweep)
         try:
@@ -242,7 +249,9 @@ class ModbusLine:
 
     def _owe(self, request: Request) -> None:
         if self._rtu:
-            self._owed, self._dirty = request, True
+            until_s = asyncio.get_running_loop().time() + LATEST_ANSWER_TIMEOUTS * self._timeout_s
+            self._owed[request.unit, request.function] = (request, until_s)
+            self._dirty = True
 
     def _fail(self, fault: FieldError) -> None:
         if self._answer is not None and not self._answer.done():
@@ -267,8 +276,9 @@ class ModbusLine:
 
     def _take(self, frame: Frame) -> None:
         request, answer = self._request, self._answer
-        if self._owed is not None and frame.unit == self._owed.unit and fits(self._owed, frame.pdu):
-            self._owed = None  # the late one; after it nothing is owed any more
+        owed = self._owed.get((frame.unit, frame.pdu[0] & ~EXCEPTION))
+        if owed is not None and fits(owed[0], frame.pdu):
+            del self._owed[frame.unit, owed[0].function]  # the late one; nothing is owed there any more
             self.counters.strays += 1
             return
         if request is None or answer is None or answer.done():
@@ -335,16 +345,24 @@ class ModbusLine:
             if silent_s >= quiet_s:
                 break
             await asyncio.sleep(quiet_s - silent_s)
-        if self._owed is not None and self.line.transport is Transport.TCP:
+        still_owed = any(until_s > loop.time() for _, until_s in self._owed.values())
+        if still_owed and self.line.transport is Transport.TCP:
             self._drop()
-        self._owed, self._dirty, self._buffer = None, False, b""
+        self._dirty, self._buffer = False, b""
+
+    async def _outlast(self, request: Request) -> None:
+        """Wait out the answer that a unit may still owe: it would pass for this request's."""
+        owed = self._owed.get((request.unit, request.function))
+        if owed is not None:
+            await asyncio.sleep(max(0.0, owed[1] - asyncio.get_running_loop().time()))
+            self._owed.pop((request.unit, request.function), None)
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         where = f"line {self.line.line_id}: {self.line.endpoint}"
         if loop.time() < self._retry_at_s:
             raise LineDownError(f"{where}: down, next try in {self._retry_at_s - loop.time():.1f} s")
-        self._buffer, self._owed, self._dirty = b"", None, False
+        self._buffer, self._dirty = b"", False
         try:
             link = await self._connector(
                 self.line,
@@ -383,26 +401,8 @@ class ModbusLine:
         if link is not None:
             link.close()
 
-    # --- time on the wire --------------------------------------------------------------------------------
-
-    def _silence_s(self) -> float:
-        """Return 3.5 characters' time (1.75 ms above 19200 baud; MODBUS over Serial Line 1.02)."""
-        if self.line.transport is not Transport.SERIAL:
-            return 0.0
-        return 0.00175 if self.line.baud > 19200 else 3.5 * self._bits_a_byte / self.line.baud
-
-    def _wire_s(self, request: Request) -> float:
-        """Return how long question and answer are on a serial line's wire, on top of the time-out."""
-        if self.line.transport is not Transport.SERIAL:
-            return 0.0
-        return (len(request.pdu) + request.answer_bytes + 6) * self._bits_a_byte / self.line.baud
-
     async def _rest(self, gap_s: float) -> None:
         loop = asyncio.get_running_loop()
         remaining_s = self._last_byte_s + gap_s - loop.time()
         if remaining_s > 0:
             await asyncio.sleep(remaining_s)
-
-
-def _answer_future(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bytes]:
-    return loop.create_future()
