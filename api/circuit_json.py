@@ -12,7 +12,7 @@ from dormpower.books.circuits_view import CircuitView
 from dormpower.books.outages import AnnouncedOutage
 from dormpower.books.residencies import Span, any_holds
 from dormpower.books.rooms import RoomView
-from dormpower.domain.curfew import Outage
+from dormpower.domain.announcing import Announcement, Cause, Schedules
 from dormpower.domain.evidence import Evidence, shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
 from dormpower.domain.samples import Relay
@@ -108,12 +108,17 @@ class CircuitJson(BaseModel):
 
 
 class AnnouncementJson(BaseModel):
-    """A planned outage of the room, to come or running: half-open, and what of the room it takes off supply."""
+    """What is to come for the room or running, half-open: a planned outage, a curfew, or a night's power limit.
 
-    outage_id: str
-    kind: Literal["lighting", "ac"] | None = Field(description="null: both circuits")
+    Curfews and night limits are told a day ahead.
+    """
+
+    cause: Cause
+    outage_id: str | None = Field(description="A planned outage's.")
+    kind: Literal["lighting", "ac"] | None = Field(description="Which circuit of the room; null: both.")
     from_at: datetime
     to_at: datetime
+    limit_w: int | None = Field(description="A night's limit: above it the circuit trips.")
     detail: HoldDetail
 
 
@@ -219,19 +224,48 @@ def _warnings(view: CircuitView, reader: Reader) -> list[dict[str, Any]]:
     ]
 
 
-def announcement_json(outage: Outage, reader: Reader) -> dict[str, Any]:
+def announcements_of(
+    view: RoomView, *, announced: Sequence[AnnouncedOutage], schedules: Schedules, now: datetime
+) -> list[Announcement]:
+    """Return what is to come for a room: planned outages, curfews and night limits, by their beginning."""
+    planned = [
+        Announcement(
+            cause=Cause.OUTAGE,
+            kind=one.outage.scope.kind,
+            from_at=one.outage.from_at,
+            to_at=one.outage.to_at,
+            outage_id=one.outage.outage_id,
+            note=one.outage.note,
+        )
+        for one in announced
+    ]
+    ahead = schedules.ahead(view.places, keep_supply=view.keep_supply, now=now)
+    return sorted((*planned, *ahead), key=lambda one: one.from_at)
+
+
+def announcement_json(announcement: Announcement, reader: Reader) -> dict[str, Any]:
     """Fill an announcement; its sentence has the site's time."""
-    params = {"from_at": outage.from_at.isoformat(), "to_at": outage.to_at.isoformat(), "note": outage.note}
+    cause = announcement.cause
+    params: dict[str, Any] = {
+        "from_at": announcement.from_at.isoformat(),
+        "to_at": announcement.to_at.isoformat(),
+    }
+    if cause is Cause.OUTAGE:
+        params["note"] = announcement.note
+    elif cause is Cause.NIGHT_LIMIT:
+        params["limit_w"] = announcement.limit_w
     return {
-        "outage_id": outage.outage_id,
-        "kind": outage.scope.kind,
-        "from_at": outage.from_at,
-        "to_at": outage.to_at,
-        "detail": sentence_json("announcement.outage", params, reader),
+        "cause": cause.value,
+        "outage_id": announcement.outage_id,
+        "kind": announcement.kind,
+        "from_at": announcement.from_at,
+        "to_at": announcement.to_at,
+        "limit_w": announcement.limit_w,
+        "detail": sentence_json(f"announcement.{cause}", params, reader),
     }
 
 
-def room_json(view: RoomView, reader: Reader, *, announced: Sequence[AnnouncedOutage] = ()) -> dict[str, Any]:
+def room_json(view: RoomView, reader: Reader, *, announcements: Sequence[Announcement]) -> dict[str, Any]:
     """Fill a room."""
     return {
         "room_id": view.room_id,
@@ -240,5 +274,5 @@ def room_json(view: RoomView, reader: Reader, *, announced: Sequence[AnnouncedOu
         "floor": view.floor,
         "name": view.name,
         "circuits": [circuit_json(circuit, reader) for circuit in view.circuits],
-        "announcements": [announcement_json(one.outage, reader) for one in announced],
+        "announcements": [announcement_json(one, reader) for one in announcements],
     }

@@ -6,10 +6,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from api.counter import Counter
+from api.rules_in_force import RulesInForce
 from dormpower.books.database import Books
 from dormpower.clock import Clock
-from dormpower.domain.arrears import ArrearsPolicy
-from dormpower.domain.scopes import Scoped
 from dormpower.domain.tariff import Price
 from dormpower.messages.catalogue import Language
 from dormpower.readings.port import ReadingsStore
@@ -52,7 +51,7 @@ class ApiContext:
     readings: ReadingsStore
     clock: Clock
     zone: ZoneInfo
-    arrears: Scoped[ArrearsPolicy]
+    rules: RulesInForce
     counter: Counter
     prices: tuple[Price, ...] = ()  # what a page tells before money is taken; the counter has its own
     wake_folder: Path | None = None

@@ -21,7 +21,7 @@ def present_of(connection: Connection, context: ApiContext) -> Present:
         now=now,
         today=now.astimezone(context.zone).date(),
         stale_after_s=states.stale_after_s(connection),
-        arrears=context.arrears,
+        arrears=context.rules(connection).arrears,
     )
 
 

@@ -17,6 +17,7 @@ from api.app import Extension, create_app
 from api.context import ApiContext
 from api.journal_counter import journal_counter
 from api.protocol import ProblemProtocol
+from api.rules_in_force import SiteRules
 from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
@@ -110,7 +111,7 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore, clo
         readings=readings,
         clock=clock,
         zone=settings.zone,
-        arrears=settings.policies.arrears,
+        rules=SiteRules(settings, clock),
         counter=journal_counter(books=books, prices=prices_of(settings), zone=settings.zone),
         prices=prices_of(settings),
         wake_folder=settings.folder,

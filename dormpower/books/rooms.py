@@ -12,6 +12,7 @@ from dormpower.books import circuits_view
 from dormpower.books.circuits_view import CircuitView, Present
 from dormpower.books.tables import circuits, holds, rooms
 from dormpower.domain.holds import Reason, SupplyState
+from dormpower.domain.scopes import Where
 
 MAX_ROOMS = 200
 
@@ -30,6 +31,21 @@ class RoomView:
     floor: str
     name: str
     circuits: tuple[CircuitView, ...]
+    keep_supply: bool = False
+
+    @property
+    def places(self) -> tuple[Where, ...]:
+        """Where its circuits are, for rules that differ by place."""
+        return tuple(
+            Where(
+                campus=self.campus,
+                building=self.building,
+                floor=self.floor,
+                room_id=self.room_id,
+                kind=circuit.kind,
+            )
+            for circuit in self.circuits
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +134,15 @@ def rooms_of_circuits(connection: Connection, *, circuit_ids: Sequence[str]) -> 
     return {row.circuit_id: row.room_id for row in rows}
 
 
-def _open_rooms() -> sa.Select[tuple[str, str, str, str, str]]:
-    return sa.select(rooms.c.room_id, rooms.c.campus, rooms.c.building, rooms.c.floor, rooms.c.name).where(
-        rooms.c.closed_at.is_(None)
-    )
+def _open_rooms() -> sa.Select[tuple[str, str, str, str, str, bool]]:
+    return sa.select(
+        rooms.c.room_id,
+        rooms.c.campus,
+        rooms.c.building,
+        rooms.c.floor,
+        rooms.c.name,
+        rooms.c.keep_supply,
+    ).where(rooms.c.closed_at.is_(None))
 
 
 def _conditions(wanted: RoomFilter, present: Present) -> list[sa.ColumnElement[bool]]:
@@ -148,7 +169,7 @@ def _conditions(wanted: RoomFilter, present: Present) -> list[sa.ColumnElement[b
 
 
 def _with_circuits(
-    connection: Connection, rows: Sequence[sa.Row[tuple[str, str, str, str, str]]], present: Present
+    connection: Connection, rows: Sequence[sa.Row[tuple[str, str, str, str, str, bool]]], present: Present
 ) -> tuple[RoomView, ...]:
     if not rows:
         return ()
@@ -161,6 +182,7 @@ def _with_circuits(
             floor=row.floor,
             name=row.name,
             circuits=tuple(views[row.room_id]),
+            keep_supply=row.keep_supply,
         )
         for row in rows
     )

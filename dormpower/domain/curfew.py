@@ -152,6 +152,11 @@ def rules_at(policy: CurfewPolicy, where: Where, mode: Enforcement) -> tuple[tup
     )
 
 
+def is_endless(span: TimeSpan, now: datetime) -> bool:
+    """Whether curfews follow each other without a gap: no end is in sight, and none is told."""
+    return span.to_at - now > timedelta(days=_FURTHEST_DAYS)
+
+
 def limits_at(policy: CurfewPolicy, where: Where) -> tuple[NightLimit, ...]:
     """Return the night limits that cover a circuit and are not off."""
     return tuple(
@@ -202,9 +207,7 @@ def _towards(
             [] if standing is None else [LetGo(reason=Reason.CURFEW, shadow=shadow, evidence={"why": "over"})]
         )
     announced = any(cause.startswith(OUTAGE_CAUSE) for cause in span.causes)
-    # Curfews that follow each other without a gap have no end in sight: none is told.
-    endless = not announced and span.to_at - now > timedelta(days=_FURTHEST_DAYS)
-    until_at = None if endless else span.to_at
+    until_at = None if not announced and is_endless(span, now) else span.to_at
     if standing is not None and standing.expected_release_at == until_at:
         return []
     place = Place(

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from api.context import ApiContext, ApiSettings
 from api.journal_counter import journal_counter
+from api.rules_in_force import fixed_rules
 from dormpower.books import users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
@@ -20,6 +21,7 @@ from dormpower.books.sites import sync_site
 from dormpower.books.tables import meter_points
 from dormpower.clock import ManualClock
 from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.curfew import CurfewPolicy
 from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Circuit, CircuitKind, Line, Module, Room, Site, Transport
 from dormpower.domain.tariff import Price
@@ -183,7 +185,7 @@ def make_campus(
             readings=readings,
             clock=clock,
             zone=ZONE,
-            arrears=Scoped(base=ArrearsPolicy(zone=ZONE)),
+            rules=fixed_rules(Scoped(base=ArrearsPolicy(zone=ZONE)), CurfewPolicy(zone=ZONE)),
             counter=journal_counter(books=books, prices=PRICES, zone=ZONE),
             settings=settings or ApiSettings(event_poll_s=0.02),
         )

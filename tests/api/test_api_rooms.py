@@ -51,6 +51,7 @@ def test_a_room_has_its_two_circuits_with_every_field_of_the_contract(campus):
         "days_left": 0,
         "warnings": [],
         "cut_not_before_at": None,
+        "open_but_drawing": False,
     }
     assert room["circuits"][1]["state"] == "offline"
     assert room["circuits"][1]["relay"] == "unknown"

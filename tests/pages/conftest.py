@@ -17,11 +17,13 @@ from api.access import SESSION_COOKIE
 from api.app import create_app
 from api.context import ApiContext, ApiSettings
 from api.journal_counter import journal_counter
+from api.rules_in_force import fixed_rules
 from dormpower.books import alarms, holds, users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
 from dormpower.clock import ManualClock
 from dormpower.domain.arrears import ArrearsPolicy
+from dormpower.domain.curfew import CurfewPolicy
 from dormpower.domain.holds import Reason
 from dormpower.domain.scopes import Scoped
 
@@ -105,7 +107,7 @@ def make_place(password_hash: str) -> Iterator[Callable[[Books], Place]]:
             readings=base.FakeReadings(),
             clock=clock,
             zone=base.ZONE,
-            arrears=Scoped(base=ArrearsPolicy(zone=base.ZONE)),
+            rules=fixed_rules(Scoped(base=ArrearsPolicy(zone=base.ZONE)), CurfewPolicy(zone=base.ZONE)),
             counter=journal_counter(books=books, prices=base.PRICES, zone=base.ZONE),
             prices=base.PRICES,
             site_name="Test campus",
