@@ -17,14 +17,7 @@ from api.roles import PREFIX
 from dormpower.books import timeline as books_timeline
 from dormpower.domain.evidence import shown_evidence
 from dormpower.domain.holds import Reason, Release
-from dormpower.domain.timeline import (
-    CommandSent,
-    Entry,
-    HoldPlaced,
-    HoldReleased,
-    StateChanged,
-    explain_entry,
-)
+from dormpower.domain.timeline import Entry, HoldPlaced, explain_entry, fields_of
 
 router = APIRouter(prefix=PREFIX, tags=["rooms"])
 
@@ -62,8 +55,6 @@ class TimelineJson(BaseModel):
     next_cursor: str | None
 
 
-_STATE_FIELDS = ("from_state", "to_state", "cause", "actor", "relay")
-_COMMAND_FIELDS = ("relay", "attempt", "finished_at", "outcome", "read_back_relay", "read_back_at")
 _NOTHING: dict[str, Any] = {name: None for name in TimelineEntry.model_fields if name != "detail"}
 
 
@@ -92,42 +83,10 @@ def timeline(
 
 
 def entry_json(entry: Entry, reader: Reader) -> dict[str, Any]:
-    """Fill an entry, with its sentence."""
+    """Fill an entry, with its sentence, and its evidence where it is a hold that was placed."""
     said = explain_entry(entry)
-    detail = sentence_json(said.code, said.params, reader)
-    return {**_NOTHING, "at": entry.at, **_own_fields(entry, reader), "detail": detail}
-
-
-def _own_fields(entry: Entry, reader: Reader) -> dict[str, Any]:
-    match entry:
-        case HoldPlaced(hold=hold):
-            evidence = shown_evidence(hold.reason, hold.evidence)
-            return {
-                **_hold_fields(entry, "placed", hold.placed_by),
-                "release": hold.release.value,
-                "expected_release_at": hold.expected_release_at,
-                "evidence": evidence_json(evidence, decided_at=entry.at, reader=reader),
-            }
-        case HoldReleased():
-            return _hold_fields(entry, "released", entry.released_by)
-        case StateChanged():
-            return {"type": "state"} | _named(entry, _STATE_FIELDS)
-        case CommandSent():
-            own = {"type": "command", "command_id": entry.entry_id, "reasons": list(entry.reasons)}
-            return own | _named(entry, _COMMAND_FIELDS)
-
-
-def _named(entry: Entry, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in names}
-
-
-def _hold_fields(entry: HoldPlaced | HoldReleased, step: str, actor: str) -> dict[str, Any]:
-    hold = entry.hold
-    return {
-        "type": "hold",
-        "step": step,
-        "hold_id": hold.hold_id,
-        "reason": hold.reason.value,
-        "cause": f"hold.{hold.reason.value}.{step}",
-        "actor": actor,
-    }
+    shown = {**_NOTHING, **fields_of(entry), "detail": sentence_json(said.code, said.params, reader)}
+    if isinstance(entry, HoldPlaced):
+        evidence = shown_evidence(entry.hold.reason, entry.hold.evidence)
+        shown["evidence"] = evidence_json(evidence, decided_at=entry.at, reader=reader)
+    return shown

@@ -5,7 +5,7 @@ a command. Each is told by a code of the catalogue with its parameters; a cause 
 here (written by another version) is told as "other", never refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -142,6 +142,39 @@ def _explain_command(entry: CommandSent) -> Explanation:
     return Explanation(
         code="timeline.open", params={"attempt": entry.attempt, "outcome": told, "reason": entry.reasons}
     )
+
+
+def fields_of(entry: Entry) -> dict[str, Any]:
+    """Return an entry as interfaces write it, without its sentence and its evidence (docs/interfaces.md)."""
+    match entry:
+        case HoldPlaced(hold=hold):
+            return {
+                **_hold_fields(entry, "placed", actor=hold.placed_by),
+                "release": hold.release.value,
+                "expected_release_at": hold.expected_release_at,
+            }
+        case HoldReleased():
+            return _hold_fields(entry, "released", actor=entry.released_by)
+        case StateChanged():
+            names: Sequence[str] = ("at", "from_state", "to_state", "cause", "actor", "relay")
+            return {"type": "state", **{name: getattr(entry, name) for name in names}}
+        case CommandSent():
+            names = ("at", "relay", "attempt", "finished_at", "outcome", "read_back_relay", "read_back_at")
+            own = {"type": "command", "command_id": entry.entry_id, "reasons": list(entry.reasons)}
+            return own | {name: getattr(entry, name) for name in names}
+
+
+def _hold_fields(entry: HoldPlaced | HoldReleased, step: str, *, actor: str) -> dict[str, Any]:
+    reason = entry.hold.reason.value
+    return {
+        "at": entry.at,
+        "type": "hold",
+        "step": step,
+        "hold_id": entry.hold.hold_id,
+        "reason": reason,
+        "cause": f"hold.{reason}.{step}",
+        "actor": actor,
+    }
 
 
 def how_it_ended(evidence: Mapping[str, Any]) -> str:

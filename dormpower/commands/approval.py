@@ -1,0 +1,46 @@
+"""`dormpower approval`: cuts that the breaker holds back until a person lets them through."""
+
+from typing import Annotated
+
+import typer
+
+from config.settings import load
+from dormpower.books import control
+from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, operator, site_books
+from dormpower.commands.showing import show_json, show_table
+from dormpower.wake import send_wake
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command("list")
+def list_approvals(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the cuts that wait, oldest first; their circuits stay supplied."""
+    settings = load(config)
+    with site_books(settings) as books, books.read() as connection:
+        found = control.pending(connection)
+    if as_json:
+        show_json({"items": found})
+        return
+    show_table(
+        ("circuit", "reason", "waits since", "approved", "by"),
+        ((one.circuit_id, one.reason, one.since_at, one.approved_at, one.approved_by) for one in found),
+        zone=settings.zone,
+    )
+
+
+@app.command("approve")
+def approve(
+    circuits: Annotated[list[str] | None, typer.Argument(metavar="[CIRCUIT]…")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All cuts that wait.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Let cuts through; each is judged anew before it is made."""
+    if everything == bool(circuits):
+        raise typer.BadParameter("expected circuits, or --all")
+    settings = load(config)
+    now, _ = campus_now(settings)
+    with site_books(settings) as books, books.write() as connection:
+        approved = control.approve_cuts(connection, circuit_ids=circuits or None, actor=operator(), now=now)
+    send_wake(settings.folder)
+    typer.echo(f"approved: {approved}")
