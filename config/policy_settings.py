@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from config.cross_checks import check_site
-from config.faults import Findings, UnableToLoadSiteError
+from config.faults import Findings
 from config.policy_objects import (
     arrears_of,
     check_policies,
@@ -50,7 +50,7 @@ class PolicySettings:
 
 
 def policies_of(file: SiteFile) -> PolicySettings:
-    """Return the rules of a file that has passed `check_rules`."""
+    """Return the rules of a file in which `check_rules` found no fault."""
     zone = ZoneInfo(file.site.zone)
     return PolicySettings(
         prices=_prices(file.policies.prices),
@@ -70,7 +70,7 @@ def policies_of(file: SiteFile) -> PolicySettings:
 def check_rules(
     file: SiteFile, rooms: Sequence[SourcedRoom], profiles: Mapping[str, Profile], findings: Findings
 ) -> None:
-    """Note what takes two values to see; raise UnableToLoadSiteError where no policy can be made of them."""
+    """Note what takes two values to see."""
     check_site(file, rooms, profiles, findings)
     check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
     check_shedding(file.policies.shedding, findings)
@@ -81,8 +81,6 @@ def check_rules(
         today=datetime.now(ZoneInfo(file.site.zone)).date(),
         findings=findings,
     )
-    if any(fault.key.startswith("policies.") for fault in findings):
-        raise UnableToLoadSiteError(findings.faults)  # levels out of order
 
 
 def _prices(rows: Iterable[PriceRow]) -> tuple[Price, ...]:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import SecretStr
 
 from config.faults import Fault, Findings, UnableToLoadSiteError, show_path
+from config.partial_site import ReadablePart, readable_part
 from config.policy_settings import PolicySettings, check_rules, policies_of
 from config.profiles import Profile, UnableToLoadProfilesError, load_profiles
 from config.rooms_file import SourcedRoom, read_rooms
@@ -121,7 +122,7 @@ def resolve_path(option: Path | str | None = None) -> Path:
 
 
 def load(path: Path | str | None = None) -> Settings:
-    """Load and check a site. Raises UnableToLoadSiteError with every fault that can be told at once."""
+    """Load and check a site. Raises UnableToLoadSiteError with every fault of all its files."""
     site_path = resolve_path(path)
     return _load(site_path, rooms_from=None)
 
@@ -161,18 +162,48 @@ def _load(site_path: Path, *, rooms_from: Path | None) -> Settings:
     findings = Findings(show_path(site_path))
     folder = site_path.resolve().parent
     document = read_yaml(site_path, findings)
-    file = parse_site_file(document, findings) if document is not None else None
-    if file is None:
+    if document is None:
+        raise UnableToLoadSiteError(findings.faults)
+    file = parse_site_file(document, findings)
+    part = ReadablePart(file) if file is not None else readable_part(document)
+    if part is None:
         _check_rooms_file_alone(document, folder, findings)
         raise UnableToLoadSiteError(findings.faults)
-    rooms = _rooms(file, folder, findings, rooms_from=rooms_from)
-    profiles = _profiles(file, folder, findings)
-    check_rules(file, rooms, profiles, findings)
-    settings = _settings(
-        site_path, folder, file, rooms, profiles=profiles, document=document or {}, findings=findings
-    )
+    found = Findings(findings.file)
+    rooms = _rooms(part.file, folder, found, rooms_from=rooms_from)
+    profiles = _profiles(part.file, folder, found)
+    peers = _peers(part.file, folder, found)
+    check_rules(part.file, rooms, profiles, found)
+    findings.faults += [fault for fault in found.faults if fault.file != found.file or part.knows(fault)]
+    findings.warnings += found.warnings
     findings.raise_if_any()
-    return settings
+    return _settings(
+        site_path,
+        folder,
+        part.file,
+        rooms,
+        profiles=profiles,
+        peers=peers,
+        document=document,
+        findings=findings,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Peers:
+    """What the processes talk to, with the secrets and certificates for it."""
+
+    readings: EmbeddedReadingsSettings | InfluxReadingsSettings
+    mqtt: MqttSettings | None
+    api: ApiSettings
+
+
+def _peers(file: SiteFile, folder: Path, findings: Findings) -> _Peers:
+    return _Peers(
+        readings=_readings(file, folder, findings),
+        mqtt=_mqtt(file.mqtt, folder, findings) if file.mqtt else None,
+        api=_api(file, folder, findings),
+    )
 
 
 def _profiles(file: SiteFile, folder: Path, findings: Findings) -> Mapping[str, Profile]:
@@ -183,9 +214,9 @@ def _profiles(file: SiteFile, folder: Path, findings: Findings) -> Mapping[str, 
         return {}
 
 
-def _check_rooms_file_alone(document: dict[str, Any] | None, folder: Path, findings: Findings) -> None:
+def _check_rooms_file_alone(document: Mapping[str, Any], folder: Path, findings: Findings) -> None:
     """Tell the faults of rooms.csv together with those of a site file that can't be used yet."""
-    name = (document or {}).get("rooms_file")
+    name = document.get("rooms_file")
     if isinstance(name, str) and name:
         read_rooms(folder / name, findings)
 
@@ -210,6 +241,7 @@ def _settings(
     rooms: list[SourcedRoom],
     *,
     profiles: Mapping[str, Profile],
+    peers: _Peers,
     document: Mapping[str, Any],
     findings: Findings,
 ) -> Settings:
@@ -227,9 +259,9 @@ def _settings(
         ),
         profiles=profiles,
         database=file.database,
-        readings=_readings(file, folder, findings),
-        mqtt=_mqtt(file.mqtt, folder, findings) if file.mqtt else None,
-        api=_api(file, folder, findings),
+        readings=peers.readings,
+        mqtt=peers.mqtt,
+        api=peers.api,
         gateway=GatewaySettings(
             gateway_id=file.gateway.id,
             poll_s=file.gateway.poll_s,

@@ -255,6 +255,84 @@ def test_all_faults_are_told_at_once_those_of_the_rooms_file_too(tmp_path):
     assert "rooms.csv: row 1: expected a column building, got none" in faults
 
 
+def with_faults_of_every_sort(folder: Path) -> list[str]:
+    """A site with a fault in each file and of each sort; returns what must be told."""
+    (folder / "profiles").mkdir()
+    (folder / "profiles" / "mine.yaml").write_text("kind: modbus\nname: mine\nspeed: 1\n", encoding="utf-8")
+    document = yaml.safe_load(GOOD)
+    document["profiles_folder"] = "profiles"
+    document["mqtt"] = {"url": "mqtt://127.0.0.1:1883", "username": "gateway", "password_file": "mqtt.password"}
+    document["api"] = {"tls_certificate_file": "api.pem", "tls_key_file": "api.key"}
+    document["readings"] = {
+        "store": "influxdb",
+        "url": "http://127.0.0.1:8086",
+        "bucket": "dorm",
+        "token_file": "influx.token",
+    }
+    document["modules"] += [
+        {"id": "m5", "profile": "dormpower-dual", "line": "b", "unit": 5},
+        {"id": "m6", "profile": "dormpower-duel", "line": "a", "unit": 1},
+    ]
+    document["rooms"][0] |= {"ac_module": "m9", "lighting_channel": 7, "feeder": "g"}
+    document["policies"]["arrears"] |= {"low_wh": 1000, "critical_wh": 5000, "mode": "shadow"}
+    write(folder, yaml.safe_dump(document))
+    return [
+        "profiles/mine.yaml: speed: unknown key",
+        "site.yaml: mqtt.password_file: expected a readable text file, got none at mqtt.password",
+        "site.yaml: api.tls_certificate_file: expected a file, got none at api.pem",
+        "site.yaml: readings.token_file: expected a readable text file, got none at influx.token",
+        "site.yaml: modules[4].line: unknown line 'b'",
+        "site.yaml: modules[5].unit: unit 1 of line a is already modules[0]",
+        "site.yaml: rooms[0].ac_module: unknown module 'm9'",
+        "site.yaml: rooms[0].feeder: unknown feeder 'g'",
+        "site.yaml: policies.arrears.critical_wh: expected at most low_wh (1000), got 5000",
+    ]
+
+
+def test_a_fault_of_one_sort_hides_none_of_another(tmp_path):
+    expected = with_faults_of_every_sort(tmp_path)
+    told = faults_of(tmp_path / "site.yaml")
+    for fault in expected:
+        assert any(line.startswith(fault) for line in told), (fault, told)
+
+
+@pytest.mark.parametrize(
+    ("section", "broken", "fault", "hidden"),
+    [
+        (("lines", 0, "port"), 70000, "lines[0].port: expected 1–65535, got 70000", ()),
+        (("site", "zone"), "Mars", "site.zone: expected an IANA time zone", ()),
+        (("gateway",), {"poll_s": -1}, "gateway.poll_s: expected seconds above 0", ()),
+        (("feeders", 0, "limit_kw"), "much", "feeders[0].limit_kw: expected kW above 0", ()),
+        (("modules", 0, "unit"), 900, "modules[0].unit: expected 1–247, got 900", ("modules[5].unit",)),
+        (("rooms", 0, "rated_current_a"), 0, "rooms[0].rated_current_a: expected whole amperes", ("rooms[0]",)),
+        (("mqtt", "url"), "http://x", "mqtt.url: expected mqtt://HOST:PORT", ("mqtt.",)),
+        (
+            ("policies", "arrears", "mode"),
+            "never",
+            "policies.arrears.mode: expected",
+            ("policies.arrears.cri",),
+        ),
+        (("languagez",), ["zh"], "languagez: unknown key, did you mean languages?", ()),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) and value else None,
+)
+def test_a_value_of_the_wrong_shape_hides_only_what_is_about_itself(tmp_path, section, broken, fault, hidden):
+    expected = with_faults_of_every_sort(tmp_path)
+    sound = faults_of(tmp_path / "site.yaml")
+    document = yaml.safe_load((tmp_path / "site.yaml").read_text(encoding="utf-8"))
+    place = document
+    for part in section[:-1]:
+        place = place[part]
+    place[section[-1]] = broken
+    told = faults_of(write(tmp_path, yaml.safe_dump(document)))
+    assert sum(line.startswith(f"site.yaml: {fault}") for line in told) == 1, told
+    left = [line for line in expected if not any(line.startswith(f"site.yaml: {key}") for key in hidden)]
+    for line in left:
+        assert any(found.startswith(line) for found in told), (line, told)
+    own = ".".join(str(part) for part in section if isinstance(part, str)).split(".")[0]
+    assert [line for line in told if line not in sound and not line.startswith(f"site.yaml: {own}")] == []
+
+
 def test_a_secret_is_never_shown(tmp_path):
     text = GOOD.replace("password_env: TEST_MQTT_PASSWORD", "password: hunter2") + (
         "database: postgresql+psycopg://user:hunter2@db/books\n"
