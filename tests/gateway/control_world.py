@@ -32,11 +32,13 @@ from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
+from dormpower.domain.spread import SpreadPolicy
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
 from gateway.policies import Placed, described
 from gateway.ports import SwitchOutcome, SwitchResult
 from gateway.rules import build_policies
+from gateway.schedule_rule import ScheduleRule
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
@@ -90,6 +92,8 @@ class World:
             )
             for number in range(rooms_count)
         }
+        self.schedule: ScheduleRule | None = None
+        self.spread: SpreadPolicy | None = None
         self.metered = dict.fromkeys(self.circuits, 0)
         self.describe()
         self.control = self.start()
@@ -149,11 +153,13 @@ class World:
                     by_circuit=dict.fromkeys(self.circuits, self.prohibited),
                     configured=described(self.prohibited),
                 ),
+                schedule=self.schedule,
             ),
             executor=self.executor,
             zone=ZONE,
             stale_after_s=STALE_S,
             warning_channels=("wechat", "page"),
+            spread=self.spread,
         )
         control.load()
         return control

@@ -1,15 +1,10 @@
 """Control end to end on real books: observations and intents in, commands out, with a relay that is a fake."""
 
-import shutil
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from dormpower.books import (
     alarm_steps,
@@ -23,10 +18,9 @@ from dormpower.books import (
     reviews,
     shelving,
     states,
-    trips,
 )
 from dormpower.books import control as books_control
-from dormpower.books.database import Books, open_books
+from dormpower.books.database import Books
 from dormpower.books.intents import leave, unhandled
 from dormpower.books.tables import (
     audit_log,
@@ -40,8 +34,8 @@ from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
 from gateway.admission import Admission
-from gateway.ports import SwitchOutcome, SwitchResult
-from tests.gateway.control_world import NOON, ZONE, FakeSwitch, World, plug_in_a_kettle
+from gateway.ports import SwitchOutcome
+from tests.gateway.control_world import NOON, ZONE, World, plug_in_a_kettle
 
 
 def test_used_up_warned_twice_cut_read_back_recharged_and_closed_again(world: World) -> None:
@@ -611,125 +605,3 @@ def test_an_alarm_is_put_aside_with_an_expiry_and_its_steps_stay_on_record(world
         shelving.unshelve(connection, alarm_id=alarm.alarm_id, actor="li", now=now)
         steps = [(one.step, one.actor) for one in alarm_steps.history(connection, alarm.alarm_id)]
         assert steps == [("raised", "system"), ("shelved", "wang"), ("unshelved", "li")]
-
-
-class CheckedSwitch(FakeSwitch):
-    """Refuses the test when a relay is told to close while a hold is on record."""
-
-    def __init__(self, books: Books) -> None:
-        super().__init__()
-        self.books = books
-
-    async def switch(self, *, module_id: str, channel: int, relay: Relay, **rest: Any) -> SwitchResult:
-        if relay is Relay.CLOSED:
-            with self.books.read() as connection:
-                found = holds.standing(connection).get("r-0-ac", ())
-                assert [hold.reason for hold in found if not hold.shadow] == []
-        return await super().switch(module_id=module_id, channel=channel, relay=relay, **rest)
-
-
-STEPS = st.sampled_from(
-    [
-        "overload",
-        "kettle",
-        "use",
-        "sample",
-        "pay",
-        "lock",
-        "lift",
-        "trip",
-        "open",
-        "close",
-        "reset",
-        "restart",
-        "fail",
-        "wait",
-    ]
-)
-
-
-def take_step(world: World, step: str) -> None:  # noqa: C901, PLR0912 - one branch for each step
-    now = world.clock.now()
-    match step:
-        case "use":
-            world.sample(wh=40_000)
-        case "sample":
-            world.sample()
-        case "overload":
-            for _ in range(2):
-                closed = world.switch.relays.get(("m-0", 0)) is Relay.CLOSED
-                world.sample(power_w=2500.0 if closed else 0.0)
-        case "kettle":
-            world.sample()
-            plug_in_a_kettle(world)
-        case "trip":
-            world.sample(relay=Relay.OPEN, flags=frozenset({Flag.PROHIBITED_TRIP}))
-        case "open" | "close":
-            world.sample(relay=Relay.OPEN if step == "open" else Relay.CLOSED)
-        case "pay":
-            world.pay("r-0-ac", 60_000)
-        case "lock" | "lift" | "reset":
-            with world.books.write() as connection:
-                if step == "lock":
-                    holds.place_lockout(connection, circuit_id="r-0-ac", holder="wang", reason="x", now=now)
-                elif step == "reset":
-                    holds.reset(connection, "r-0-ac", "maintenance", now)
-                else:
-                    for hold in holds.standing(connection).get("r-0-ac", ()):
-                        if hold.reason is Reason.LOCKOUT:
-                            holds.lift_lockout(connection, lockout_id=hold.hold_id, actor="wang", now=now)
-            world.settle()
-        case "restart":
-            world.control = world.start(min_off_s=300.0, self_restore_s=600.0)
-        case "fail":
-            world.switch.next_outcomes = [SwitchOutcome.TIMED_OUT, SwitchOutcome.NOT_FOLLOWED]
-        case "wait":
-            world.sample(after_s=50_000)
-            world.run(world.control.sweep())
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, max_size=25))
-def test_no_sequence_of_events_energises_a_circuit_with_a_hold(
-    _sqlite_template: Path,  # noqa: PT019 - its value is copied for each example
-    tmp_path: Path,
-    steps: list[str],
-) -> None:
-    path = tmp_path / f"{uuid4().hex}.db"
-    shutil.copyfile(_sqlite_template, path)
-    world = World(open_books(f"sqlite:///{path}"))
-    world.switch = CheckedSwitch(world.books)
-    world.control = world.start(min_off_s=300.0, self_restore_s=600.0)
-    try:
-        for step in steps:
-            take_step(world, step)
-        world.switch.next_outcomes = []
-
-        for _ in range(3):  # everything that fails is over, every timer runs out
-            world.sample(after_s=700)
-            world.tick()
-        held = bool(world.standing())
-        assert world.switch.relays["m-0", 0] is (Relay.OPEN if held else Relay.CLOSED)
-        assert world.control.memory("r-0-ac").control == "settled"
-        with world.books.read() as connection:
-            ended = connection.execute(sa.text("SELECT reason, released_by FROM holds")).all()
-        allowed = {
-            "arrears": {None, "rule:arrears"},
-            "lockout": {None, "wang"},
-            "overload": {None, "rule:overload", "maintenance"},
-            "prohibited": {None, "rule:prohibited", "maintenance"},
-            "module_trip": {None, "rule:trips", "maintenance"},
-            "opened_locally": {None, "rule:trips", "maintenance"},
-        }
-        assert all(row.released_by in allowed[row.reason] for row in ended)
-        with world.books.read() as connection:
-            closings = trips.restores(connection, circuit_ids=["r-0-ac"], since=NOON).get("r-0-ac", ())
-        own = [
-            one.at.astimezone(ZONE).date()
-            for one in closings
-            if one.reason in (Reason.OVERLOAD, Reason.PROHIBITED)
-        ]
-        assert all(own.count(day) <= 2 for day in own)
-    finally:
-        world.close()
-        world.books.close()
