@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from api.counter import Counter
 from api.rules_in_force import RulesInForce
+from config.settings import Settings
 from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain.tariff import Price
@@ -51,6 +52,7 @@ class ApiContext:
     readings: ReadingsStore
     clock: Clock
     zone: ZoneInfo
+    site: Settings
     rules: RulesInForce
     counter: Counter
     prices: tuple[Price, ...] = ()  # what a page tells before money is taken; the counter has its own

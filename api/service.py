@@ -111,6 +111,7 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore, clo
         readings=readings,
         clock=clock,
         zone=settings.zone,
+        site=settings,
         rules=SiteRules(settings, clock),
         counter=journal_counter(books=books, prices=prices_of(settings), zone=settings.zone),
         prices=prices_of(settings),

@@ -1,4 +1,4 @@
-"""Whether the gateway decided right: residents ask, maintenance answers; permits; policies in force."""
+"""Whether the gateway decided right: residents ask, maintenance answers; permits."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from api.json_response import Json
 from api.problems import Problem, Refusal, not_found
 from api.queries import Instant, Line, Paged
 from api.roles import PREFIX
-from dormpower.books import permits, policies, residencies, reviews
+from dormpower.books import permits, residencies, reviews
 
 router = APIRouter(prefix=PREFIX, tags=["decisions"])
 
@@ -111,20 +111,6 @@ class PermitsJson(BaseModel):
 
     items: list[PermitJson]
     next_cursor: str | None
-
-
-class PolicyJson(BaseModel):
-    """A rule as it is in force, and since when."""
-
-    rule: str
-    changed_at: datetime
-    described: dict[str, Any]
-
-
-class PoliciesJson(BaseModel):
-    """All rules, by name."""
-
-    items: list[PolicyJson]
 
 
 def _fields(value: object, model: type[BaseModel]) -> dict[str, Any]:
@@ -267,12 +253,3 @@ def revoke(permit_id: str, allowed: Allowed, context: Context) -> Response:
         raise not_found() from refusal
     context.wake()
     return Response(status_code=204)
-
-
-@router.get("/policies", response_model=PoliciesJson, summary="Policies in force")
-def list_policies(allowed: Allowed, context: Context) -> Response:
-    """Return each rule as the gateway has it in force, and since when."""
-    del allowed
-    with context.books.read() as connection:
-        found = policies.versions(connection)
-    return Json({"items": [_fields(version, PolicyJson) for version in found.values()]})

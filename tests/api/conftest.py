@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +14,7 @@ from api.app import create_app
 from api.context import ApiContext, ApiSettings
 from api.journal_counter import journal_counter
 from api.rules_in_force import fixed_rules
+from config.settings import Settings, load
 from dormpower.books import users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
@@ -33,6 +35,18 @@ LONG_AGO = NOW - timedelta(days=400)
 PASSWORD = "correct horse battery"
 PRICES = (Price(from_on=date(2025, 1, 1), kind="all", price_millifen_per_kwh=56_530),)
 OWN, OTHER = "south-01-101", "south-01-102"
+SITE_FILE = """
+site: {id: s, name: S}
+lines: [{id: l1, transport: tcp, host: 127.0.0.1, port: 5020}]
+modules: [{id: m-1, profile: dormpower-dual, line: l1, unit: 1}]
+rooms:
+  - {room_id: r-1, campus: south, building: "01", floor: "1", name: "1", lighting_module: m-1,
+     lighting_channel: 0, ac_module: m-1, ac_channel: 1, rated_current_a: 16}
+policies:
+  prices: [{from: 2025-01-01, price_millifen_per_kwh: 56530}]
+  arrears: {}
+  overload: {limit_w: 3000, mode: enforce}
+"""
 ROLES = ("student", "finance", "maintenance", "admin")
 
 
@@ -171,9 +185,21 @@ def rooms() -> list[Room]:
     return [make_room(101), make_room(102), make_room(203)]
 
 
+def write_site_file(folder: Path) -> Settings:
+    """Describe a site with the default levels; its one room has nothing to do with the books'."""
+    path = folder / "site.yaml"
+    path.write_text(SITE_FILE, encoding="utf-8")
+    return load(path)
+
+
+@pytest.fixture
+def site_settings(tmp_path: Path) -> Settings:
+    return write_site_file(tmp_path)
+
+
 @pytest.fixture
 def make_campus(
-    rooms: list[Room], readings: FakeReadings, password_hash: str
+    rooms: list[Room], readings: FakeReadings, password_hash: str, site_settings: Settings
 ) -> Iterator[Callable[..., Campus]]:
     clients: list[TestClient] = []
 
@@ -185,6 +211,7 @@ def make_campus(
             readings=readings,
             clock=clock,
             zone=ZONE,
+            site=site_settings,
             rules=fixed_rules(Scoped(base=ArrearsPolicy(zone=ZONE)), CurfewPolicy(zone=ZONE)),
             counter=journal_counter(books=books, prices=PRICES, zone=ZONE),
             settings=settings or ApiSettings(event_poll_s=0.02),

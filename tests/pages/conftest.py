@@ -18,6 +18,7 @@ from api.app import create_app
 from api.context import ApiContext, ApiSettings
 from api.journal_counter import journal_counter
 from api.rules_in_force import fixed_rules
+from config.settings import Settings
 from dormpower.books import alarms, holds, users
 from dormpower.books.database import Books
 from dormpower.books.passwords import hash_password
@@ -95,7 +96,12 @@ def password_hash() -> str:
 
 
 @pytest.fixture
-def make_place(password_hash: str) -> Iterator[Callable[[Books], Place]]:
+def site_settings(tmp_path: Path) -> Settings:
+    return base.write_site_file(tmp_path)
+
+
+@pytest.fixture
+def make_place(password_hash: str, site_settings: Settings) -> Iterator[Callable[[Books], Place]]:
     places: list[Place] = []
 
     def make(books: Books) -> Place:
@@ -107,6 +113,7 @@ def make_place(password_hash: str) -> Iterator[Callable[[Books], Place]]:
             readings=base.FakeReadings(),
             clock=clock,
             zone=base.ZONE,
+            site=site_settings,
             rules=fixed_rules(Scoped(base=ArrearsPolicy(zone=base.ZONE)), CurfewPolicy(zone=base.ZONE)),
             counter=journal_counter(books=books, prices=base.PRICES, zone=base.ZONE),
             prices=base.PRICES,
