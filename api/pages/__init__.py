@@ -8,12 +8,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.app import UnguardedRouteError
-from api.pages import alarms, buildings, door, money, room
+from api.pages import alarms, buildings, door, feeders, money, questions, record, room
 from api.pages.rights import PAGES
 from api.pages.visit import error_page
 from api.problems import Problem
 
-ROUTERS: tuple[APIRouter, ...] = (door.router, room.router, money.router, buildings.router, alarms.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    door.router,
+    room.router,
+    record.router,
+    money.router,
+    buildings.router,
+    feeders.router,
+    alarms.router,
+    questions.router,
+)
 
 
 def install(app: FastAPI) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from api.pages.states import state_code
 from api.pages.visit import PageRoute, Visitor
 from api.present import present_of
 from api.problems import Problem, Refusal, not_found
 from dormpower.books import buildings, rooms
+from dormpower.books.circuits_view import CircuitView
 from dormpower.books.rooms import RoomView
 from dormpower.domain.holds import SupplyState
 
@@ -66,10 +68,16 @@ def show_building(
         is_cut=cursor is not None,
         chosen=state,
         states=buildings.STATES,
-        state_of=_state_of,
+        worst_of=_worst_of,
     )
 
 
-def _state_of(room: RoomView) -> SupplyState:
-    """Return the state that a room is counted by: the first of its circuits' in the overview's order."""
-    return min((view.state for view in room.circuits), key=buildings.STATES.index)
+def _worst_of(room: RoomView) -> CircuitView:
+    """Return the circuit that a room is counted by: the first in the overview's order of states.
+
+    Of two that are to be locked out, the one that is not read back open yet.
+    """
+    return min(
+        room.circuits,
+        key=lambda view: (buildings.STATES.index(view.state), state_code(view) == f"state.{view.state}"),
+    )

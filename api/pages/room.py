@@ -9,7 +9,8 @@ from markupsafe import Markup
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from api.circuit_json import Reader, circuit_json
+from api.circuit_json import circuit_json
+from api.pages import record
 from api.pages.chart import ChartTexts, DayBar, usage_chart
 from api.pages.visit import PageRoute, Visit, Visitor, path_of, see_other
 from api.pages.wording import Wording
@@ -64,10 +65,16 @@ def show_room(
     """Show the room; a resident sees the time of the own residency."""
     room = _find(visit, room_id)
     cursors = {"lighting": lighting_cursor, "ac": ac_cursor}
+    cards = _cards(visit, room)
     return visit.page(
         "room.html",
         room=room,
-        cards=_cards(visit, room),
+        cards=cards,
+        announcements=record.announcements(visit, room),
+        off=record.minutes_off(visit, room),
+        off_days=record.OFF_DAYS,
+        questions=record.questions(visit, room, {card.view.circuit_id: card.shown for card in cards}),
+        kinds={view.circuit_id: view.kind for view in room.circuits},
         histories=[_history(visit, one, cursors.get(one.kind)) for one in room.circuits],
         usages=[_usage(visit, one, int(days), first=index == 0) for index, one in enumerate(room.circuits)],
         days=int(days),
@@ -124,7 +131,7 @@ def _find(visit: Visit, room_id: str) -> RoomView:
 
 
 def _cards(visit: Visit, room: RoomView) -> list[Card]:
-    reader = Reader(language=visit.language, zone=visit.context.zone, spans=visit.allowed.spans)
+    reader = record.reader_of(visit)
     return [
         Card(
             view=view,

@@ -223,7 +223,7 @@ def test_buildings_count_each_room_once_by_its_worst_circuit(place):
     place.hold(f"{OTHER}-ac", Reason.LOCKOUT, holder="maintenance", note="work")
     browser = place.browser("maintenance")
     page = browser.get("/buildings").text
-    for state, word in (("arrears", "In arrears"), ("locked_out", "Locked out"), ("normal", "Supply normal")):
+    for state, word in (("arrears", "In arrears"), ("locked_out", "Lock-outs"), ("normal", "Supply normal")):
         assert re.search(rf"state={state}.*?{word} <strong>1</strong>", page), state
     filtered = browser.get("/buildings/south/01?state=arrears").text
     assert f'href="/rooms/{OWN}"' in filtered
@@ -315,7 +315,8 @@ def test_every_sentence_of_the_pages_is_one_that_a_page_says():
     folder = Path(api.pages.__file__).parent
     said = "".join(path.read_text("utf-8") for path in [*folder.glob("*.py"), *folder.glob("templates/*.html")])
     families = ("page.error.", "page.kind.", "page.level.", "page.usage.", "page.transaction.", "page.channel.")
-    families += ("page.priority.", "page.alarms.")
+    families += ("page.priority.", "page.alarms.", "page.feeders.mode.", "page.feeders.source.")
+    families += ("page.questions.waiting", "page.questions.answered", "page.questions.verdict.")
     unused = [
         code
         for code in sentences()

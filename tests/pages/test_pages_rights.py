@@ -6,8 +6,9 @@ from fastapi.testclient import TestClient
 from api import pages
 from api.app import UnguardedRouteError, create_app
 from api.pages.rights import PAGES
-from dormpower.books import holds
+from dormpower.books import holds, reviews
 from dormpower.books.residencies import end_residency
+from dormpower.domain.holds import Reason
 
 OWN, OTHER, ABSENT = "south-01-101", "south-01-102", "south-01-999"
 ROLES = ("student", "finance", "maintenance", "admin")
@@ -32,6 +33,13 @@ ALLOWED = {
     "GET /takings.csv": {"finance", "admin"},
     "GET /buildings": {"maintenance", "admin"},
     "GET /buildings/{campus}/{building}": {"maintenance", "admin"},
+    "GET /circuits/{circuit_id}/timeline": EVERYBODY,
+    "POST /circuits/{circuit_id}/questions": EVERYBODY,
+    "GET /feeders": {"maintenance", "admin"},
+    "GET /feeders/list": {"maintenance", "admin"},
+    "GET /reports": {"maintenance", "admin"},
+    "GET /questions": {"maintenance", "admin"},
+    "POST /questions/{dispute_id}/answer": {"maintenance", "admin"},
     "GET /alarms": {"maintenance", "admin"},
     "GET /alarms/list": {"maintenance", "admin"},
     "GET /alarms/{alarm_id}": {"maintenance", "admin"},
@@ -40,7 +48,16 @@ ALLOWED = {
     "POST /alarms/{alarm_id}/unshelve": {"maintenance"},
 }
 ABOUT_A_ROOM = ("{room_id}", "{circuit_id}", "{lockout_id}")
-FIELDS = {"hours": "8", "amount": "10", "channel": "cash", "key": "k", "reason": "work on the wiring"}
+FIELDS = {
+    "verdict": "right",
+    "answer": "A heater.",
+    "question": "A lamp?",
+    "hours": "8",
+    "amount": "10",
+    "channel": "cash",
+    "key": "k",
+    "reason": "work on the wiring",
+}
 
 
 def ask(place, who, method, template, room_id):
@@ -56,7 +73,11 @@ def ask(place, who, method, template, room_id):
             ).lockout_id
     if template.endswith("/unshelve"):
         place.post("maintenance", f"/alarms/{place.alarm_id}/shelve", hours="1", reason="known")
+    fields = {**FIELDS, "key": f"{who}-{room_id}", "subject_id": "hld_none"}
+    if template.endswith("/questions") and method == "POST" and room_id != ABSENT:
+        fields["subject_id"] = place.hold(f"{room_id}-lighting", Reason.OVERLOAD)
     path = template.format(
+        dispute_id=question(place, who) if "{dispute_id}" in template else "",
         room_id=room_id,
         circuit_id=f"{room_id}-lighting",
         lockout_id=lockout_id,
@@ -67,7 +88,21 @@ def ask(place, who, method, template, room_id):
     )
     if method == "GET":
         return place.browser(who).get(path, follow_redirects=False)
-    return place.post(who, path, **{**FIELDS, "key": f"{who}-{room_id}"})
+    return place.post(who, path, **fields)
+
+
+def question(place, who):
+    hold_id = place.hold(f"{OWN}-ac", Reason.OVERLOAD)
+    with place.books.write() as connection:
+        asked = reviews.dispute(
+            connection,
+            subject_kind="hold",
+            subject_id=hold_id,
+            question="It was a lamp.",
+            actor=who,
+            now=place.clock.now(),
+        )
+    return asked.dispute_id
 
 
 def test_the_matrix_says_who_may_see_which_page():
@@ -103,6 +138,7 @@ def test_who_is_not_signed_in_is_sent_to_the_sign_in_page_and_back(sqlite_place)
             room_id=OWN,
             circuit_id=OWN,
             lockout_id="l",
+            dispute_id="d",
             alarm_id="a",
             transaction_id="t",
             campus="c",
@@ -136,7 +172,9 @@ def test_a_form_without_its_proof_is_refused_and_changes_nothing(sqlite_place, n
     template = name.split()[1]
     who = min(ALLOWED[name])
     browser = sqlite_place.browser(who)
-    path = template.format(circuit_id=f"{OWN}-ac", lockout_id="hld_none", alarm_id=sqlite_place.alarm_id)
+    path = template.format(
+        circuit_id=f"{OWN}-ac", lockout_id="hld_none", dispute_id="dsp_none", alarm_id=sqlite_place.alarm_id
+    )
     for fields in (FIELDS, {**FIELDS, "csrf_token": "wrong"}, {**FIELDS, "csrf_token": ""}):
         answer = browser.post(path, data=fields, follow_redirects=False)
         assert answer.status_code == 403
