@@ -159,7 +159,7 @@ def fill(
             memory.control, memory.expected_change_at = point.control, point.expected_change_at
             if first:
                 memory.opened_at, memory.failures = point.opened_at, point.failures
-                memory.ours_open = point.commanded_relay is Relay.OPEN
+                memory.sent, memory.ours_open = point.commanded_relay, point.commanded_relay is Relay.OPEN
         memory.set_holds(standing.get(circuit_id, ()))
         cut = waiting.get(circuit_id)
         memory.pending_cut = None if cut is None else cut.reason

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books import events
 from dormpower.books.ids import new_id
-from dormpower.books.tables import commands
+from dormpower.books.tables import commands, control_points
 from dormpower.domain.samples import Relay
 
 
@@ -86,13 +86,23 @@ def finish(
 
 
 def interrupt_unfinished(connection: Connection, now: datetime) -> int:
-    """Mark the commands that a gateway's end cut off; return how many there were."""
-    result = connection.execute(
+    """Mark the commands that a gateway's end cut off; return how many there were.
+
+    Each counts as a failure of its circuit: whether the relay has followed is not known.
+    """
+    found = connection.execute(
         sa.update(commands)
         .where(commands.c.finished_at.is_(None))
         .values(finished_at=now, outcome="interrupted")
+        .returning(commands.c.circuit_id)
+    ).scalars()
+    circuit_ids = sorted(found)
+    connection.execute(
+        sa.update(control_points)
+        .where(control_points.c.circuit_id.in_(circuit_ids))
+        .values(failures=control_points.c.failures + 1)
     )
-    return int(result.rowcount)
+    return len(circuit_ids)
 
 
 def history(connection: Connection, circuit_id: str, *, limit: int = 50) -> list[Command]:

@@ -42,8 +42,8 @@ class Control(StrEnum):
 class ReconcileFacts:
     """What is known of one circuit. `opened_at` and `min_off_s` are campus time, `last_try_at` is real time.
 
-    `actual` is what was last reported, None where nothing was. `sent` is what the last command asked for: all
-    there is to go by where the profile has no read-back.
+    `actual` is what was last reported, None where nothing was. `sent` is what the last command asked for, in
+    this run or the one before: all there is to go by where the profile has no read-back.
     """
 
     wanted: Relay
@@ -135,8 +135,9 @@ def control_of(step: Step, *, failures: int) -> Control:
 def _reported(facts: ReconcileFacts) -> Relay | None:
     if facts.has_readback:
         return facts.actual
-    # Never confirmed; without a command of ours a relay of this kind is taken for closed.
-    return facts.sent or Relay.CLOSED
+    # Never confirmed; without a command of ours a relay of this kind is taken for closed. What failed may have
+    # acted all the same: until a command gets through, nothing is known.
+    return None if facts.failures else facts.sent or Relay.CLOSED
 
 
 def _closing_waits(facts: ReconcileFacts, *, now: datetime) -> WaitUntil | None:

@@ -79,6 +79,10 @@ def step(wanted: Relay, actual: Relay | None, **more: Any) -> Step:
         (OPEN, None, {"has_readback": False}, Send(relay=OPEN, attempt=1)),
         (OPEN, None, {"has_readback": False, "sent": OPEN}, Settled()),
         (CLOSED, None, {"has_readback": False}, Settled()),
+        (CLOSED, None, {"has_readback": False, "sent": OPEN}, Send(relay=CLOSED, attempt=1)),
+        # A command that failed may have acted, and may not.
+        (OPEN, None, {"has_readback": False, "sent": OPEN, "failures": 1}, Send(relay=OPEN, attempt=2)),
+        (CLOSED, None, {"has_readback": False, "sent": OPEN, "failures": 1}, Send(relay=CLOSED, attempt=2)),
     ],
 )
 def test_the_table(wanted: Relay, actual: Relay | None, more: dict[str, Any], expected: Step) -> None:
