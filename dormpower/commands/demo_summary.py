@@ -14,7 +14,7 @@ from config.settings import Settings
 from dormpower.books import counters
 from dormpower.books.database import Books
 from dormpower.books.tables import circuits, control_points
-from dormpower.clock import CampusClock
+from dormpower.clock import Clock
 from dormpower.commands.demo_books import PASSWORD
 from dormpower.commands.demo_payers import Payers
 from dormpower.domain.holds import SupplyState
@@ -30,7 +30,7 @@ class LiveSummary:
 
     settings: Settings
     books: Books
-    clock: CampusClock
+    clock: Clock
     console: Console
     begun_s: float  # on the clock's monotonic scale: when the demo was asked for
     _live: Live | None = None
