@@ -53,7 +53,6 @@ _ENDED: Mapping[str, str] = MappingProxyType(
         "schedule_changed": "schedule_changed",
         Why.CAPACITY.value: "capacity",
         Why.TURN_OVER.value: "turn_over",
-        "keep_supply": "keep_supply",
         "not_in_force": "policy",
         "policy_off": "policy",
         "policy_shadow": "policy",
