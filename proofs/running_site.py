@@ -97,6 +97,7 @@ class Plan:
     more_rooms: tuple[Mapping[str, Any], ...] = ()
     fast_poll_s: float | None = None
     synced: bool = True  # whether the books know the rooms before any process runs
+    policies: Mapping[str, Any] = field(default_factory=dict)  # sections beside prices and arrears
 
 
 class SiteFolder:
@@ -189,6 +190,7 @@ class SiteFolder:
                     "channels": ["wechat"],
                     "mode": "enforce",
                 },
+                **plan.policies,
             },
         }
         if plan.mqtt_rooms:
