@@ -96,6 +96,7 @@ class Plan:
     more_modules: tuple[Mapping[str, Any], ...] = ()
     more_rooms: tuple[Mapping[str, Any], ...] = ()
     fast_poll_s: float | None = None
+    wire_baud: int | None = None  # the timing of a serial bus for the simulated lines
     synced: bool = True  # whether the books know the rooms before any process runs
     policies: Mapping[str, Any] = field(default_factory=dict)  # sections beside prices and arrears
 
@@ -319,6 +320,8 @@ class RunningSite:
         simulator = [sys.executable, "-m", "simulators", *config, "--seed", "1"]
         if self.files.plan.broker == "embedded" and self.files.plan.mqtt_rooms:
             simulator.append("--broker")
+        if self.files.plan.wire_baud is not None:
+            simulator += ["--wire-baud", str(self.files.plan.wire_baud)]
         for name, arguments in (
             ("simulators", simulator),
             ("gateway", [sys.executable, "-m", "gateway", *config]),
