@@ -17,7 +17,7 @@ def placed_arrears(settings: Settings) -> Placed[ArrearsPolicy]:
     """Return each circuit's arrears values."""
     scoped = settings.policies.arrears
     by_circuit = {circuit.circuit_id: scoped.at(where) for _, circuit, where in places(settings.site)}
-    return Placed(by_circuit=by_circuit, configured=_configured(scoped))
+    return Placed(by_circuit=by_circuit, configured=configured(scoped))
 
 
 def placed_overload(settings: Settings) -> Placed[OverloadPolicy]:
@@ -32,7 +32,7 @@ def placed_overload(settings: Settings) -> Placed[OverloadPolicy]:
             phases = settings.profiles[profile_of[circuit.module_id]].phases
             policy = replace(policy, limit_w=room.rated_current_a * NOMINAL_VOLTAGE_V * phases)
         by_circuit[circuit.circuit_id] = policy
-    return Placed(by_circuit=by_circuit, configured=_configured(scoped))
+    return Placed(by_circuit=by_circuit, configured=configured(scoped))
 
 
 def placed_prohibited(settings: Settings, *, max_gap_s: float) -> Placed[ProhibitedPolicy]:
@@ -42,10 +42,11 @@ def placed_prohibited(settings: Settings, *, max_gap_s: float) -> Placed[Prohibi
         circuit.circuit_id: replace(scoped.at(where), max_gap_s=max_gap_s)
         for _, circuit, where in places(settings.site)
     }
-    return Placed(by_circuit=by_circuit, configured=_configured(scoped))
+    return Placed(by_circuit=by_circuit, configured=configured(scoped))
 
 
-def _configured(scoped: Scoped[Any]) -> dict[str, Any]:
+def configured(scoped: Scoped[Any]) -> dict[str, Any]:
+    """Return a policy and its overrides as JSON values: what its fingerprint is taken from."""
     overrides = [
         {
             "scope": {name: value for name, value in described(override.scope).items() if value is not None},

@@ -28,6 +28,7 @@ from dormpower.books import (
     events,
     journal,
     migration,
+    policies,
     scoped_holds,
     settlement,
     shadow,
@@ -37,6 +38,7 @@ from dormpower.books.database import Books, UnableToOpenBooksError, open_books, 
 from dormpower.books.sites import UnableToSyncSiteError, sync_site
 from dormpower.clock import Clock, UnableToReadClockError
 from dormpower.clock_keeping import keep_clock
+from dormpower.domain import switching, trips
 from dormpower.domain.days import CampusDays
 from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.event_log import log_to
@@ -69,6 +71,7 @@ from gateway.exclusive import (
 from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
+from gateway.placed_policies import configured
 from gateway.policy_desk import PolicyDesk, settings_in_force
 from gateway.poll import LinePoller
 from gateway.ports import Switch
@@ -259,14 +262,25 @@ class Gateway:
 
     # --- life ----------------------------------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Take over what the books hold, and put on record as what everything is configured."""
+        now = self.clock.now()
+        with self.books.write() as connection:
+            for rule, scoped in (
+                (switching.RULE, self.settings.policies.min_off),
+                (trips.RULE, self.settings.policies.trips),
+            ):
+                policies.record(connection, rule=rule, described=configured(scoped), now=now)
+        self.control.load()
+        self.feeders.load()
+
     async def run(self, stopped: asyncio.Event) -> None:
         """Run until `stopped` is set or a part of the gateway fails; what is queued is committed at the end.
 
         Raises what the failed part raised: a broken invariant stops the gateway (INVARIANTS, first lines).
         """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writer, self.control.load)
-        await loop.run_in_executor(self._writer, self.feeders.load)
+        await loop.run_in_executor(self._writer, self.load)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self._writer.shutdown)
             stack.push_async_callback(self.intake.flush)

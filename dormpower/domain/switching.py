@@ -7,6 +7,8 @@ profile's own delay a few times a day at most; then a person looks (invariant 21
 
 from dataclasses import dataclass
 
+RULE = "rule:min_off"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinimumOff:

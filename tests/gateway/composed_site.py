@@ -91,8 +91,7 @@ class ComposedSite:
         self.gateway = Gateway(
             settings=self.settings, books=self.books, readings=self.readings, clock=self.clock
         )
-        self.gateway.control.load()
-        self.gateway.feeders.load()
+        self.gateway.load()
         return self.gateway
 
     def run(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

@@ -8,9 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 import yaml
 
+from config.changed_policies import with_policies
 from config.faults import UnableToLoadSiteError
+from dormpower.books import policies
+from dormpower.books.tables import audit_log
 from dormpower.domain.holds import Reason
 from tests.gateway.composed_site import RATED_CURRENT_A, ComposedSite, site_document
 
@@ -49,6 +53,22 @@ def test_minimum_off_times_are_by_kind_and_differ_by_place(open_site):
         for circuit in site.settings.site.circuits()
     }
     assert found == {"r-1-lighting": 0, "r-1-ac": 240, "r-2-lighting": 10, "r-2-ac": 600}
+
+
+def test_how_relays_may_close_is_on_record_and_a_change_is_audited(open_site):
+    site = open_site(min_off={"ac_s": 240})
+    site.settings = with_policies(site.settings, {"min_off": {"ac_s": 600}})
+    site.start()
+    with site.books.read() as connection:
+        in_force = policies.versions(connection)
+        changed = connection.execute(
+            sa.select(audit_log.c.detail).where(
+                audit_log.c.action == "policy.changed", audit_log.c.subject_id == "rule:min_off"
+            )
+        ).scalars()
+        assert [detail["after"]["ac_s"] for detail in changed] == [240, 600]
+    assert in_force["rule:min_off"].described["ac_s"] == 600
+    assert in_force["rule:trips"].described["restores_a_day"] == 3
 
 
 def test_below_three_minutes_for_air_conditioning_the_site_check_warns(open_site):
