@@ -135,6 +135,7 @@ def _cut_before(connection: Connection, circuit_id: str, now: datetime) -> None:
         "floor_wh": 0,
         "first_warning_at": first_at.isoformat(),
         "second_warning_at": second_at.isoformat(),
+        "sampled_at": cut_at.isoformat(),
         "demo": "placed when the demo's books were made",
     }
     control.save_warnings(

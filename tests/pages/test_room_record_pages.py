@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import confirmations, feeders, holds, outages, reviews
+from dormpower.books import confirmations, control, feeders, holds, outages, reviews
 from dormpower.books.tables import feeder_states, meter_points
+from dormpower.domain.arrears import Warnings
 from dormpower.domain.confirming import ReadBack
 from dormpower.domain.days import CampusDays
 from dormpower.domain.holds import Reason
@@ -182,3 +183,22 @@ def test_feeders_show_their_demand_or_that_it_is_unknown(place, source, said):
     page = place.browser("maintenance").get("/feeders").text
     assert said in page
     assert "180 kW" in page
+
+
+def test_a_warning_that_was_given_is_told_once_with_its_instant(place):
+    with place.books.write() as connection:
+        connection.execute(
+            sa.update(meter_points)
+            .where(meter_points.c.circuit_id == f"{OWN}-ac")
+            .values(metered_wh=0, last_seen_at=place.clock.now())
+        )
+        control.save_warnings(
+            connection,
+            circuit_id=f"{OWN}-ac",
+            warnings=Warnings(first_at=place.clock.now()),
+            now=place.clock.now(),
+        )
+    page = place.browser("student").get(f"/rooms/{OWN}/cards").text
+    ac = page.split('id="card-ac"')[1]
+    assert "Warned that the balance is low" in ac
+    assert "The balance is used up. Please recharge now." not in ac
