@@ -23,7 +23,7 @@ from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
-from dormpower.domain.samples import Observation, Relay, is_believed
+from dormpower.domain.samples import Observation, Relay
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
 from gateway import policy_changes
@@ -219,10 +219,8 @@ class Control:
             if memory is None:
                 continue
             if memory.token is not token:
-                memory.token = token
-                memory.next_metered_wh, memory.next_judged = memory.metered_wh, memory.judged
-                memory.next_watched, memory.next_believed = memory.watched, memory.believed
-            memory.next_believed = is_believed(observation.verdict, before=memory.next_believed)
+                memory.begin_batch(token)
+            memory.observe(observation)
             memory.next_watched = watched = watch(
                 watchers, memory, memory.next_watched, observation.sample, observation.at
             )
@@ -262,18 +260,13 @@ class Control:
 
     def _look_at(self, memory: CircuitMemory, observation: Observation, available_wh: int | None) -> Look:
         fresh_at = observation.at if observation.fresh else memory.fresh_at
-        period_s = (
-            (observation.at - memory.fresh_at).total_seconds()
-            if observation.fresh and memory.fresh_at is not None
-            else None
-        )
         return Look(
             available_wh=available_wh,
             fresh=self._is_fresh(fresh_at) if not observation.fresh else True,
             sample=observation.sample,
             observed_at=observation.at,
             sampled_at=fresh_at,
-            sampling_period_s=period_s,
+            sampling_period_s=memory.next_sampling_period_s,
             judged=memory.next_judged,
             believed=memory.next_believed,
             watched=memory.next_watched,
@@ -300,7 +293,7 @@ class Control:
             if account is not None:
                 account.metered_wh += observation.metered_wh - memory.metered_wh
             memory.metered_wh = observation.metered_wh
-            memory.watched, memory.believed = memory.next_watched, memory.next_believed
+            memory.end_batch()
             if observation.fresh:
                 memory.fresh_at, memory.sample = observation.at, observation.sample
             if not memory.seen and (observation.sample.relay is not None or not memory.circuit.has_readback):
@@ -385,6 +378,7 @@ class Control:
             available_wh=None if account is None else account.base_wh - account.metered_wh,
             fresh=self._is_fresh(memory.fresh_at),
             sampled_at=memory.fresh_at,
+            sampling_period_s=memory.sampling_period_s,
             judged=memory.judged,
             watched=memory.watched,
         )

@@ -24,7 +24,7 @@ from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, SupplyState, wanted_re
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
-from dormpower.domain.samples import ChannelSample, Flag, Relay
+from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, is_believed
 from dormpower.domain.switching import TripsPolicy
 from dormpower.domain.trips import DRAWING_SAMPLES, Judged
 
@@ -81,6 +81,8 @@ class CircuitMemory:
     # the field
     seen: bool = False  # a sample or read-back of this run
     fresh_at: datetime | None = None
+    observed_at: datetime | None = None  # any sample, believed or not
+    sampling_period_s: float | None = None  # between the last two of these
     believed: bool = False  # the last register of this run was accepted
     sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
     read_back_at: datetime | None = None
@@ -101,6 +103,8 @@ class CircuitMemory:
     next_metered_wh: int = 0
     next_judged: Judged = field(default_factory=Judged)
     next_believed: bool = False
+    next_observed_at: datetime | None = None
+    next_sampling_period_s: float | None = None
     next_watched: Mapping[str, object] = field(default_factory=dict)
     quiet: bool = False
 
@@ -110,6 +114,25 @@ class CircuitMemory:
             self.after_trip_or_shed = True
         self.holds = holds
         self.wanted = wanted_relay(holds)
+
+    def begin_batch(self, token: object) -> None:
+        """Let the batch that `token` names start from what is known."""
+        self.token = token
+        self.next_metered_wh, self.next_judged = self.metered_wh, self.judged
+        self.next_watched, self.next_believed = self.watched, self.believed
+        self.next_observed_at, self.next_sampling_period_s = self.observed_at, self.sampling_period_s
+
+    def observe(self, observation: Observation) -> None:
+        """Take note of one more sample of the batch: whether it is believed, how long after the last."""
+        self.next_believed = is_believed(observation.verdict, before=self.next_believed)
+        if self.next_observed_at is not None:
+            self.next_sampling_period_s = (observation.at - self.next_observed_at).total_seconds()
+        self.next_observed_at = observation.at
+
+    def end_batch(self) -> None:
+        """Take over what the batch's samples were, once it is committed."""
+        self.watched, self.believed = self.next_watched, self.next_believed
+        self.observed_at, self.sampling_period_s = self.next_observed_at, self.next_sampling_period_s
 
     def settle_quiet(self) -> None:
         """Work out whether only a balance or a relay that moves can ask for a closer look."""
@@ -216,7 +239,7 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
     for row in rows:
         memory = by_id[row.circuit_id]
         memory.metered_wh = row.metered_wh
-        memory.fresh_at = row.last_seen_at
+        memory.fresh_at = memory.observed_at = row.last_seen_at
         memory.judged = Judged(
             relay=None if row.relay is None else Relay(row.relay),
             flags=frozenset(Flag(text) for text in row.flags.split(",") if text),

@@ -170,7 +170,10 @@ class Decider:
         *,
         now: datetime,
     ) -> bool:
-        """Write one decision (None: of what the module itself did); True where the policy should look again."""
+        """Write one decision (None: of what the module itself did); True where the policy should look again.
+
+        Each states the sampling period that it had.
+        """
         circuit_id = memory.circuit.circuit_id
         match decision:
             case Place():
@@ -219,7 +222,7 @@ class Decider:
             circuit_id=circuit_id,
             reason=decision.reason,
             placed_by=trips.RULE if policy is None else policy.rule,
-            evidence=decision.evidence,
+            evidence={"sampling_period_s": outcome.sampling_period_s, **decision.evidence},
             shadow=decision.shadow,
             expected_release_at=decision.expected_release_at,
             now=now,
@@ -244,7 +247,7 @@ class Decider:
         for hold in outcome.holds:
             if (hold.reason, hold.shadow, hold.placed_by) != (decision.reason, decision.shadow, rule):
                 continue
-            evidence = decision.evidence
+            evidence = {"sampling_period_s": outcome.sampling_period_s, **decision.evidence}
             if isinstance(decision, Latch):
                 books_trips.latch(connection, hold=hold, actor=rule, evidence=evidence, now=now)
                 continue
@@ -288,7 +291,7 @@ class Decider:
                 subject_kind="circuit",
                 subject_id=circuit_id,
                 circuit_id=circuit_id,
-                detail=dict(decision.evidence),
+                detail={"sampling_period_s": outcome.sampling_period_s, **decision.evidence},
                 now=now,
             )
             outcome.active_alarms |= {kind.value}

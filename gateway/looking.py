@@ -27,8 +27,8 @@ from gateway.policies import Policy
 class Look:
     """What is known at the moment of looking. `judges_relay`: the sample may be judged against the commands.
 
-    `observed_at` is the sample's time, `sampled_at` that of the last accepted register. `believed`: no register
-    since that one was refused.
+    `observed_at` is the sample's time, `sampled_at` that of the last accepted register, and `sampling_period_s`
+    lies between the last two samples. `believed`: no register since the accepted one was refused.
     """
 
     available_wh: int | None
@@ -63,6 +63,7 @@ class Outcome:
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     base_wh: int | None = None
     look_again_at: datetime | None = None
+    sampling_period_s: float | None = None
     changed: bool = False
     noted: dict[str, object] = field(default_factory=dict)  # control point columns that were written
 
@@ -73,7 +74,14 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
     Memory knows of `before` only when its transaction has been taken over.
     """
     if before is not None:
-        return replace(before, judged=look.judged, look_again_at=None, changed=False, noted={})
+        return replace(
+            before,
+            judged=look.judged,
+            look_again_at=None,
+            sampling_period_s=look.sampling_period_s,
+            changed=False,
+            noted={},
+        )
     return Outcome(
         holds=memory.holds,
         judged=look.judged,
@@ -84,6 +92,7 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
         cut_approved=memory.cut_approved,
         restores=memory.restores,
         kept=memory.kept,
+        sampling_period_s=look.sampling_period_s,
     )
 
 
@@ -136,7 +145,7 @@ def judge_relay(
     if look.sample is None:
         return ()
     facts = TripFacts(
-        wanted=wanted_relay(outcome.holds),
+        holds=outcome.holds,
         ours_open=memory.ours_open,
         restoring=restoring_of(memory, zone),
         restores=outcome.restores,

@@ -21,6 +21,7 @@ from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import Latch, LetGo
 
 TIMER_OVER = "self_restore_delay_over"
+CLOSED_ITSELF = "module_closed_itself"
 # How far back closings have to be known: a campus day has at most 25 hours.
 LOOK_BACK_S = 26 * 3600
 
@@ -73,6 +74,27 @@ def planned_release_at(
     at = now + timedelta(seconds=policy.delay_s)
     used = restores_on_day_of(restores, at=at, zone=policy.zone, shadow=shadow, reason=reason)
     return at if used < policy.times_a_day else None
+
+
+def closed_itself(
+    hold: Hold, policy: RestorePolicy, restores: Iterable[Restore], *, now: datetime
+) -> LetGo | Latch | None:
+    """Return what becomes of a trip whose relay is closed again without a command of ours, its flag gone.
+
+    From the module's own delay on that was the module, and counts like a closing of ours: beyond the day's
+    number the trip is latched, and the relay opened again. Before that it was somebody's hand: None. The module
+    counts from its trip, which may have come right after the sample before the one that showed it.
+    """
+    if hold.expected_release_at is None or policy.delay_s is None:
+        return None
+    period_s = float(hold.evidence.get("sampling_period_s") or 0.0)
+    if now < hold.placed_at + timedelta(seconds=policy.delay_s - period_s):
+        return None
+    used = restores_on_day_of(restores, at=now, zone=policy.zone, shadow=hold.shadow, reason=hold.reason)
+    evidence = {"cause": CLOSED_ITSELF, "restores_today": used}
+    if used >= policy.times_a_day:
+        return Latch(reason=hold.reason, shadow=hold.shadow, evidence=evidence)
+    return LetGo(reason=hold.reason, shadow=hold.shadow, evidence=evidence)
 
 
 def release(

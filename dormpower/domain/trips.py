@@ -6,7 +6,8 @@ Theory of operation. The relay as it was last judged is compared with the sample
     open    yes         –                                newly so             hold module_trip
     open    no          yes                              –                    nothing: it followed
     open    no          no                               newly open           hold opened_locally
-    closed  –           a hold stands                    was open             alarm closed_against_hold
+    closed  no          the module's own delay is over   was open             its trip ends, or is latched
+    closed  –           another hold stands              was open             alarm closed_against_hold
     open    –           –                                draws twice running  alarm open_but_drawing
 
 "Newly" matters after a maintenance reset: the relay is still open and its flag may still stand, but that trip
@@ -21,9 +22,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dormpower.domain.alarms import AlarmKind
-from dormpower.domain.holds import Reason
-from dormpower.domain.policy import ClearAlarm, Place, RaiseAlarm
-from dormpower.domain.restoring import Restore, RestorePolicy, planned_release_at
+from dormpower.domain.holds import Hold, Reason, wanted_relay
+from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm
+from dormpower.domain.restoring import Restore, RestorePolicy, closed_itself, planned_release_at
 from dormpower.domain.samples import TRIP_FLAGS, ChannelSample, Flag, Relay
 
 RULE = "rule:trips"
@@ -39,7 +40,7 @@ FLAG_ALARMS = (
     (Flag.RELAY_FAULT, AlarmKind.RELAY_FAULT),
 )
 
-Finding = Place | RaiseAlarm | ClearAlarm
+Finding = Place | LetGo | Latch | RaiseAlarm | ClearAlarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +54,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TripFacts:
-    """What is known beside the sample.
+    """What is known beside the sample. `holds` are the circuit's standing ones.
 
     `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `restoring`:
     the profile's self-restore delay and its daily bound (invariant 21), None where maintenance resets;
     `restores`: the closings by timers so far.
     """
 
-    wanted: Relay
+    holds: tuple[Hold, ...]
     ours_open: bool
     restoring: RestorePolicy | None = None
     restores: tuple[Restore, ...] = ()
@@ -94,9 +95,9 @@ def _findings(
 ) -> Iterator[Finding]:
     if sample.relay is Relay.OPEN:
         yield from _opening(before, sample, facts, now=now)
-    elif sample.relay is Relay.CLOSED and facts.wanted is Relay.OPEN and before.relay is Relay.OPEN:
-        yield RaiseAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD, evidence=evidence_of(sample))
-    if sample.relay is Relay.OPEN or facts.wanted is Relay.CLOSED:
+    elif sample.relay is Relay.CLOSED and before.relay is Relay.OPEN:
+        yield from _closing(sample, facts, now=now)
+    if sample.relay is Relay.OPEN or wanted_relay(facts.holds) is Relay.CLOSED:
         yield ClearAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD)
     if after.drawing_samples >= DRAWING_SAMPLES > before.drawing_samples:
         yield RaiseAlarm(kind=AlarmKind.OPEN_BUT_DRAWING, evidence=evidence_of(sample))
@@ -125,6 +126,20 @@ def _opening(before: Judged, sample: ChannelSample, facts: TripFacts, *, now: da
             evidence=evidence_of(sample),
             expected_release_at=_self_restore_at(facts, Reason.OPENED_LOCALLY, now=now),
         )
+
+
+def _closing(sample: ChannelSample, facts: TripFacts, *, now: datetime) -> Iterator[Finding]:
+    remaining = list(facts.holds)
+    for hold in facts.holds:
+        if hold.placed_by != RULE or facts.restoring is None or sample.flags & TRIP_FLAGS:
+            continue
+        ended = closed_itself(hold, facts.restoring, facts.restores, now=now)
+        if ended is not None:
+            yield ended
+        if isinstance(ended, LetGo):
+            remaining.remove(hold)
+    if wanted_relay(remaining) is Relay.OPEN:
+        yield RaiseAlarm(kind=AlarmKind.CLOSED_AGAINST_HOLD, evidence=evidence_of(sample))
 
 
 def _self_restore_at(facts: TripFacts, reason: Reason, *, now: datetime) -> datetime | None:
