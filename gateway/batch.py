@@ -11,7 +11,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import quarantines
+from dormpower.books import meter_changes, quarantines
 from dormpower.books.boundaries import refine
 from dormpower.books.meters import (
     MeterPoint,
@@ -29,6 +29,7 @@ from dormpower.domain.meter_state import (
     MeterState,
     Outcome,
     Reason,
+    Standing,
 )
 from dormpower.domain.metering import judge
 from dormpower.domain.samples import ChannelSample, ModuleSample, Observation, Verdict
@@ -136,6 +137,24 @@ class Batch:
                 self.seen_at[circuit_id] = point.seen_at
             if point.quarantine_replaced:
                 quarantines.close(connection, circuit_id=circuit_id, decision="replaced", now=self._now)
+
+    def apply_changes(self, connection: Connection) -> None:
+        """Carry out what people recorded of replaced and newly commissioned modules of our circuits."""
+        for change in meter_changes.waiting(connection):
+            point = self._points.get((change.module_id, change.channel))
+            state = self._state(change.circuit_id)
+            if point is None or point.circuit_id != change.circuit_id or state is None:
+                continue  # it waits for a site that is described so
+            judgement = meter_changes.carry_out(
+                connection, change, state=state, limits=point.limits, rules=self._rules, now=self._now
+            )
+            if judgement is None:
+                continue
+            self.states[change.circuit_id] = judgement.state
+            self._whole.add(change.circuit_id)
+            self._closed.append((change.circuit_id, judgement))
+            if state.standing is Standing.QUARANTINED:
+                self._turns.append(_Turn(circuit_id=change.circuit_id, decision="replaced"))
 
     def apply_decisions(self, connection: Connection) -> None:
         """Carry out what people decided on quarantines of our circuits."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from config.limits import channel_limits
 from config.profiles import ModbusProfile, MqttProfile, Profile
 from config.settings import EmbeddedReadingsSettings, Settings
 from dormpower.clock import Clock
 from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement
-from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.samples import Relay
 from dormpower.domain.scopes import Where, places
 from dormpower.domain.site import Circuit, Module, Room, Site
@@ -26,9 +26,6 @@ from gateway.drivers.mqtt.profile_messages import ProfileMessages
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
 MQTT_LINE = "mqtt"
-
-# Between a module's sample and its arrival on a polled line; the sample is stamped on arrival.
-_STAMPING_SLACK_REAL_MS = 500
 
 
 class UnableToComposeError(Exception):
@@ -106,22 +103,13 @@ def meter_points(
     site: Site, profiles: Mapping[str, Profile], *, speed: float
 ) -> dict[tuple[str, int], PointConfig]:
     """Return the circuit behind each (module, channel) and what that channel can plausibly do."""
-    module_of = {module.module_id: module for module in site.modules}
-    points = {}
-    for room in site.rooms:
-        for circuit in room.circuits:
-            profile = profiles[module_of[circuit.module_id].profile]
-            points[circuit.module_id, circuit.channel] = PointConfig(
-                circuit_id=circuit.circuit_id,
-                limits=ChannelLimits(
-                    rated_current_a=room.rated_current_a,
-                    resolution_wh=profile.resolution_wh,
-                    modulus_wh=profile.modulus_wh,
-                    phases=profile.phases,
-                    slack_ms=int(_STAMPING_SLACK_REAL_MS * speed) if isinstance(profile, ModbusProfile) else 0,
-                ),
-            )
-    return points
+    limits = channel_limits(site, profiles, speed=speed)
+    return {
+        (circuit.module_id, circuit.channel): PointConfig(
+            circuit_id=circuit.circuit_id, limits=limits[circuit.circuit_id]
+        )
+        for circuit in site.circuits()
+    }
 
 
 def controlled_circuits(settings: Settings) -> dict[str, ControlledCircuit]:

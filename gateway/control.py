@@ -18,8 +18,9 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, commands, intents, shadow, states
+from dormpower.books import alarms, commands, intents, meter_changes, quarantines, shadow, states
 from dormpower.books.database import Books
+from dormpower.books.intents import Intent
 from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
@@ -42,6 +43,7 @@ SWEEP_CHUNK = 100  # some 10 ms of the writer, which commands and intents share
 DUE_CHUNK = 20  # at a boundary every look writes: the transactions stay short
 SWEEP_S = 60.0
 TICK_S = 1.0
+METERING_CAUSES = frozenset({meter_changes.INTENT_CAUSE, quarantines.INTENT_CAUSE})
 
 Result = TypeVar("Result")
 
@@ -62,6 +64,7 @@ class Control:
         stale_after_s: float,
         warning_channels: Sequence[str] = (),
         payment_pending: PaymentPending | None = None,
+        reload: Callable[[str], None] = lambda _: None,
         wake: WakeListener | None = None,
         spread: SpreadPolicy | None = None,
     ) -> None:
@@ -71,6 +74,7 @@ class Control:
         self._zone = zone
         self._stale_after_s = stale_after_s
         self._closings = spread
+        self._reload = reload  # of a circuit whose metering a person changed: intake reads it anew
         self._wake = wake
         # Held from the start of a look until memory knows its outcome: the next look starts from there. Intake
         # holds it around each batch, since `decide_batch` looks too.
@@ -347,18 +351,20 @@ class Control:
         async with self.turn:
             handled, found = await self.run_on_writer(self._handle)
             self._take_over_looks(found)
-        return handled
+        for circuit_id in sorted({one.circuit_id for one in handled if one.cause in METERING_CAUSES}):
+            self._reload(circuit_id)
+        return len(handled)
 
-    def _handle(self) -> tuple[int, list[tuple[CircuitMemory, Outcome]]]:
+    def _handle(self) -> tuple[list[Intent], list[tuple[CircuitMemory, Outcome]]]:
         now = self._clock.now()
         with self._books.read() as connection:
             if not intents.unhandled(connection, 1):
-                return 0, []
+                return [], []
         with self._books.write() as connection:
             taken = intents.unhandled(connection, INTENTS_AT_ONCE)
             found = self._look_again(connection, {intent.circuit_id for intent in taken}, now)
             intents.mark_handled(connection, [intent.intent_id for intent in taken], now)
-        return len(taken), found
+        return taken, found
 
     def _look_again(
         self, connection: Connection, circuit_ids: set[str], now: datetime

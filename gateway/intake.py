@@ -95,6 +95,7 @@ class Intake:
         self._readings = readings
         self._clock = clock
         self._points = points
+        self._channels = {(point.circuit_id, *channel) for channel, point in points.items()}
         self._decide = decide
         self._writer = writer
         self._batch_s = batch_s
@@ -122,7 +123,7 @@ class Intake:
             self._wake.set()
 
     def reload(self, circuit_id: str) -> None:
-        """Read a circuit's meter point again with the next batch: its channel changed, or it was decided on."""
+        """Read a circuit's meter point again at once: a person changed its module, or decided about it."""
         self._reloads.add(circuit_id)
         self._wake.set()
 
@@ -222,11 +223,15 @@ class Intake:
             with self._books.write() as connection:
                 batch.adopt(
                     meters.open_points(
-                        connection, rules=self.rules, circuit_ids=reloads if self._opened else None
+                        connection,
+                        rules=self.rules,
+                        channels=self._channels,
+                        circuit_ids=reloads if self._opened else None,
                     ),
                     connection,
                 )
         with self._books.write() as connection:
+            batch.apply_changes(connection)
             batch.apply_decisions(connection)
             for queued in pending:
                 batch.take(queued.sample)

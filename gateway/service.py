@@ -141,6 +141,7 @@ class Gateway:
             executor=self._writer,
             zone=settings.zone,
             stale_after_s=stale_after_s,
+            reload=self._reload,
             wake=self._wake,
         )
         self._limits = PowerLimits(
@@ -202,6 +203,9 @@ class Gateway:
             )
             switch_of.update(dict.fromkeys(self._mqtt_modules, link))
         return control, feeders, intake, link
+
+    def _reload(self, circuit_id: str) -> None:
+        self.intake.reload(circuit_id)
 
     def _poller(self, field_line: FieldLine) -> LinePoller:
         return LinePoller(

@@ -5,7 +5,7 @@ One gateway owns a circuit's meter point and keeps its state in memory; nobody e
 boundaries get rows only at midnights and at changes of cause.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
@@ -51,18 +51,25 @@ class Present:
 
 
 def open_points(
-    connection: Connection, *, rules: MeteringRules, circuit_ids: Iterable[str] | None = None
+    connection: Connection,
+    *,
+    rules: MeteringRules,
+    channels: Collection[tuple[str, str, int]],
+    circuit_ids: Iterable[str] | None = None,
 ) -> dict[str, MeterPoint]:
-    """Load the meter points of circuits that a channel serves now (all of them, or those named).
+    """Load the meter points of circuits (all of them, or those named) that one of `channels` serves now.
 
-    A circuit whose channel changed since it was last open goes over to its new span here, so the connection
-    must be a writing one.
+    `channels` are (circuit, module, channel) as they are read by us. A circuit that the books have on another
+    channel stays as it is until a gateway is started with the site that says so. One whose channel changed
+    since it was last open goes over to its new span here, so the connection must be a writing one.
     """
     ended = channel_spans.alias("ended")
     query = (
         sa.select(
             meter_points,
             channel_spans.c.span_id.label("now_span_id"),
+            channel_spans.c.module_id,
+            channel_spans.c.channel,
             channel_spans.c.from_at.label("now_from_at"),
             channel_spans.c.first_register_wh.label("now_first_register_wh"),
             ended.c.final_register_wh,
@@ -77,6 +84,8 @@ def open_points(
     points: dict[str, MeterPoint] = {}
     begun: list[tuple[str, MeterState]] = []
     for row in connection.execute(query).all():
+        if (row.circuit_id, row.module_id, row.channel) not in channels:
+            continue
         state = _state(row, rules)
         replaced = False
         if state.register_at is None and not state.candidates:

@@ -2,7 +2,8 @@
 
 Syncing is idempotent and one transaction. Nothing is deleted: a room or module that is no longer described is
 closed; its history, account and balance stay. A circuit that moves to another channel ends its span and begins
-a new one (a replacement): the new register charges nothing until it is commissioned (invariant 32).
+a new one (a replacement). Where somebody recorded the change (`meter_changes`) both registers are known; else
+the new one charges nothing until it is commissioned (invariant 32).
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books import audit_log
+from dormpower.books import audit_log, meter_changes
 from dormpower.books.database import Books, lock_rows
 from dormpower.books.tables import (
     account_links,
@@ -212,14 +213,24 @@ def _sync_spans(connection: Connection, site: Site, now: datetime, report: SyncR
         row.circuit_id: row
         for row in connection.execute(sa.select(channel_spans).where(channel_spans.c.to_at.is_(None)))
     }
+    moved = {
+        circuit.circuit_id: (circuit.module_id, circuit.channel)
+        for circuit in site.circuits()
+        if (row := standing.get(circuit.circuit_id)) is not None
+        and (row.module_id, row.channel) != (circuit.module_id, circuit.channel)
+    }
+    recorded = meter_changes.take_described(connection, moved, now=now)
     begun: list[dict[str, Any]] = []
-    ended: list[int] = []
+    ended: list[dict[str, Any]] = []
     for circuit in site.circuits():
         row = standing.pop(circuit.circuit_id, None)
-        if row is not None and (row.module_id, row.channel) == (circuit.module_id, circuit.channel):
+        if row is not None and circuit.circuit_id not in moved:
             continue
+        change = recorded.get(circuit.circuit_id)
+        from_at = now if change is None else change.changed_at
         if row is not None:
-            ended.append(row.span_id)
+            final_wh = None if change is None else change.final_register_wh
+            ended.append({"key": row.span_id, "to_at": from_at, "final_register_wh": final_wh})
             report.replacements.append(
                 Replacement(
                     circuit_id=circuit.circuit_id,
@@ -234,20 +245,17 @@ def _sync_spans(connection: Connection, site: Site, now: datetime, report: SyncR
                 "circuit_id": circuit.circuit_id,
                 "module_id": circuit.module_id,
                 "channel": circuit.channel,
-                "from_at": now,
+                "from_at": from_at,
+                "first_register_wh": None if change is None else change.first_register_wh,
             }
         )
     for circuit_id, row in sorted(standing.items()):  # no longer described: nobody serves it
-        ended.append(row.span_id)
+        ended.append({"key": row.span_id, "to_at": now, "final_register_wh": None})
         report.circuits_unserved.append(circuit_id)
     # All ends come before all beginnings: two circuits may swap their channels.
-    _end_spans(connection, ended, now)
+    _update(connection, channel_spans, "span_id", ended)
     _insert(connection, channel_spans, begun)
     _point_to_spans(connection, [row["circuit_id"] for row in begun])
-
-
-def _end_spans(connection: Connection, span_ids: Sequence[int], now: datetime) -> None:
-    _close(connection, channel_spans, "span_id", span_ids, now, column="to_at")
 
 
 def _point_to_spans(connection: Connection, circuit_ids: Sequence[str]) -> None:
@@ -283,11 +291,9 @@ def _close(
     key: str,
     ids: Sequence[Any],
     now: datetime,
-    *,
-    column: str = "closed_at",
 ) -> None:
     for chunk in _chunks(ids):
-        connection.execute(sa.update(table).where(table.c[key].in_(chunk)).values({column: now}))
+        connection.execute(sa.update(table).where(table.c[key].in_(chunk)).values(closed_at=now))
 
 
 def _chunks(ids: Sequence[Any], size: int = 500) -> Iterable[Sequence[Any]]:

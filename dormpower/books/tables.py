@@ -224,6 +224,34 @@ quarantines = Table(
     ),
 )
 
+# Replacements and commissionings of modules as people recorded them; each waits until the site is described
+# with its channel and the gateway, which owns the meter point, carries it out.
+meter_changes = Table(
+    "meter_changes",
+    metadata,
+    Column("meter_change_id", SerialId, primary_key=True, autoincrement=True),
+    Column("circuit_id", ForeignKey("circuits.circuit_id"), nullable=False, index=True),
+    Column("kind", String, nullable=False),  # replacement|commissioning
+    Column("module_id", String, nullable=False),  # the channel that serves the circuit from changed_at on
+    Column("channel", Integer, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("final_register_wh", Amount),
+    Column("first_register_wh", Amount),
+    Column("note", String, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    Column("recorded_by", String, nullable=False),
+    Column("closed_at", Instant),
+    Column("outcome", String),  # carried_out|superseded|refused
+    Column("refusal", String),
+    sa.Index(
+        "uq_meter_changes_waiting",
+        "circuit_id",
+        unique=True,
+        sqlite_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL"),
+    ),
+)
+
 # What has been posted for a circuit and day; daily usage is these rows plus the open part.
 settled_days = Table(
     "settled_days",

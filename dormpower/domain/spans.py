@@ -1,4 +1,4 @@
-"""How a meter state begins, goes over to another channel, and leaves a quarantine by a person's decision."""
+"""How a meter state begins, goes over to another module, and leaves a quarantine by a person's decision."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,11 +16,15 @@ from dormpower.domain.meter_state import (
     start_at,
     without_suspects,
 )
-from dormpower.domain.segments import Boundary, Cause, Segment
+from dormpower.domain.segments import Cause
 
 
 class UnableToDecideError(Exception):
     """A person's decision on a quarantine can't be carried out; the message says why and what to do."""
+
+
+class UnableToChangeMeterError(Exception):
+    """A recorded replacement or commissioning can't be so; the message says what was expected."""
 
 
 def new_state(
@@ -47,44 +51,108 @@ def begin_span(
 
     With the old span's final register (read at `final_at`) the energy up to it is charged and the way to the
     new register is a `replacement`; without it that way is a recorded `break`. Neither charges anything. An
-    open quarantine ends with its span.
+    open quarantine ends with its span. A span that was never believed has no final register: the position is
+    still another's.
     """
-    position_at = state.register_at
-    if position_at is None:
+    if state.register_at is None:
         fresh = new_state(span_id=span_id, from_at=from_at, first_register_wh=first_register_wh, rules=rules)
         return Judgement(state=fresh, outcome=Outcome.COMMISSIONING)
-    segments: tuple[Segment, ...] = ()
-    boundaries: tuple[Boundary, ...] = ()
-    state = without_suspects(state)
-    joins = Cause.BREAK
-    if final_register_wh is not None and final_register_wh >= state.register_wh:
-        ended_at = max(position_at, final_at or from_at)
-        if ended_at > position_at or final_register_wh == state.register_wh:
-            joins = Cause.REPLACEMENT
-            closing = advance(
-                state,
-                register_wh=final_register_wh,
-                at=ended_at,
-                energy_wh=final_register_wh - state.register_wh,
-                outcome=Outcome.ACCEPTED,
-                rules=rules,
-            )
-            state, segments, boundaries = closing.state, closing.segments, closing.boundaries
-    state = replace(state, span_id=span_id)
-    if first_register_wh is None:
-        waiting = replace(state, standing=Standing.COMMISSIONING, joins=joins)
-        return Judgement(state=waiting, outcome=Outcome.COMMISSIONING, segments=segments, boundaries=boundaries)
-    joined = advance(
+    if state.standing is Standing.COMMISSIONING:
+        final_register_wh = None
+    ended, joins = _end(
+        without_suspects(state), register_wh=final_register_wh, at=final_at or from_at, rules=rules
+    )
+    ended.state = replace(ended.state, span_id=span_id)
+    return _begin(ended, register_wh=first_register_wh, at=from_at, joins=joins, rules=rules)
+
+
+def commission(
+    state: MeterState,
+    *,
+    at: datetime,
+    first_register_wh: int | None,
+    final_register_wh: int | None,
+    rules: MeteringRules,
+) -> Judgement:
+    """Go on with a span in commissioning by its record: its first register, the final one of the span before.
+
+    The first register is believed at once; without it samples have to commission the span. What it charges is
+    the energy up to the final register, where there is one. Raises UnableToChangeMeterError where the span's
+    register is believed already.
+    """
+    if state.standing is not Standing.COMMISSIONING:
+        raise UnableToChangeMeterError("the register of this channel is believed already")
+    if state.register_at is None:
+        fresh = new_state(span_id=state.span_id, from_at=at, first_register_wh=first_register_wh, rules=rules)
+        return Judgement(state=fresh, outcome=Outcome.COMMISSIONED)
+    ended, joins = _end(without_suspects(state), register_wh=final_register_wh, at=at, rules=rules)
+    if final_register_wh is None:
+        joins = known(state.joins)
+    return _begin(ended, register_wh=first_register_wh, at=at, joins=joins, rules=rules)
+
+
+def check_final_register(
+    *, register_wh: int, register_at: datetime, final_register_wh: int, at: datetime, limits: ChannelLimits
+) -> None:
+    """Refuse a module's final register that its circuit can't have come to from the last accepted one.
+
+    A mistyped digit would else be charged, and nothing that is posted can be taken back but by a person. Raises
+    UnableToChangeMeterError.
+    """
+    step_wh = final_register_wh - register_wh
+    if step_wh < 0:
+        raise UnableToChangeMeterError(
+            f"final_register_wh: expected at least the {register_wh} Wh read last, got {final_register_wh}"
+        )
+    largest_wh = limits.largest_step_wh(at - register_at)
+    if step_wh > largest_wh:
+        raise UnableToChangeMeterError(
+            f"final_register_wh: expected at most {register_wh + largest_wh} Wh, as the circuit can't have "
+            f"drawn more since {register_wh} Wh were read; got {final_register_wh}"
+        )
+
+
+def _end(
+    state: MeterState, *, register_wh: int | None, at: datetime, rules: MeteringRules
+) -> tuple[Judgement, Cause]:
+    """Charge up to a span's final register; return that, and what the way to the next register is then."""
+    position_at = known(state.register_at)
+    ended_at = max(position_at, at)
+    if (
+        register_wh is None
+        or register_wh < state.register_wh
+        or (ended_at == position_at and register_wh != state.register_wh)
+    ):
+        return Judgement(state=state, outcome=Outcome.COMMISSIONING), Cause.BREAK
+    ended = advance(
         state,
-        register_wh=first_register_wh,
-        at=max(from_at, known(state.register_at)),
+        register_wh=register_wh,
+        at=ended_at,
+        energy_wh=register_wh - state.register_wh,
+        outcome=Outcome.COMMISSIONING,
+        rules=rules,
+    )
+    return ended, Cause.REPLACEMENT
+
+
+def _begin(
+    ended: Judgement, *, register_wh: int | None, at: datetime, joins: Cause, rules: MeteringRules
+) -> Judgement:
+    """Go over from where a span ended to the next one's first register, or wait until that is believed."""
+    if register_wh is None:
+        ended.state = replace(ended.state, standing=Standing.COMMISSIONING, joins=joins)
+        return ended
+    joined = advance(
+        ended.state,
+        register_wh=register_wh,
+        at=max(at, known(ended.state.register_at)),
         energy_wh=0,
         cause=joins,
         outcome=Outcome.COMMISSIONED,
         rules=rules,
     )
-    joined.segments = segments + joined.segments
-    joined.boundaries = boundaries + joined.boundaries
+    joined.segments = ended.segments + joined.segments
+    joined.boundaries = ended.boundaries + joined.boundaries
     return joined
 
 
