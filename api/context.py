@@ -1,5 +1,6 @@
 """What the application stands on: given by the composition root (`api/service.py`) or by a test."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from api.rules_in_force import RulesInForce
 from config.settings import Settings
 from dormpower.books.database import Books
 from dormpower.clock import Clock
+from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.tariff import Price
 from dormpower.messages.catalogue import Language
 from dormpower.readings.port import ReadingsStore
@@ -55,6 +57,7 @@ class ApiContext:
     site: Settings
     rules: RulesInForce
     counter: Counter
+    limits: Mapping[str, ChannelLimits] = field(default_factory=dict)  # of each circuit's channel
     prices: tuple[Price, ...] = ()  # what a page tells before money is taken; the counter has its own
     wake_folder: Path | None = None
     site_name: str = ""

@@ -72,6 +72,13 @@ MATRIX: Mapping[tuple[str, str], Rule] = {
     ("DELETE", f"{PREFIX}/alarms/{{alarm_id}}/shelve"): Rule(roles=_MAINTENANCE),
     ("GET", f"{PREFIX}/quarantines"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("POST", f"{PREFIX}/quarantines/{{quarantine_id}}/decision"): Rule(roles=_MAINTENANCE_AND_ADMIN),
+    ("GET", f"{PREFIX}/meter-changes"): Rule(roles=_MAINTENANCE_AND_ADMIN),
+    ("POST", f"{PREFIX}/circuits/{{circuit_id}}/replacements"): Rule(
+        roles=_MAINTENANCE_AND_ADMIN, subject=Subject.CIRCUIT
+    ),
+    ("POST", f"{PREFIX}/circuits/{{circuit_id}}/commissioning"): Rule(
+        roles=_MAINTENANCE_AND_ADMIN, subject=Subject.CIRCUIT
+    ),
     ("GET", f"{PREFIX}/lockouts"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("POST", f"{PREFIX}/lockouts"): Rule(roles=_MAINTENANCE),
     ("GET", f"{PREFIX}/vacancies"): Rule(roles=_MAINTENANCE_AND_ADMIN),

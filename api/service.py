@@ -18,6 +18,7 @@ from api.context import ApiContext
 from api.journal_counter import journal_counter
 from api.protocol import ProblemProtocol
 from api.rules_in_force import SiteRules
+from config.limits import channel_limits
 from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
 from dormpower.books import migration
 from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
@@ -114,6 +115,7 @@ def context_of(settings: Settings, *, books: Books, readings: ReadingsStore, clo
         site=settings,
         rules=SiteRules(settings, clock),
         counter=journal_counter(books=books, prices=prices_of(settings), zone=settings.zone),
+        limits=channel_limits(settings.site, settings.profiles, speed=clock.speed),
         prices=prices_of(settings),
         wake_folder=settings.folder,
         site_name=settings.site.name,

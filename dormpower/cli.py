@@ -35,6 +35,7 @@ BUILT_IN: Mapping[str, str] = {
     "site": "dormpower.commands.site:app",
     "rooms": "dormpower.commands.rooms:app",
     "user": "dormpower.commands.user:app",
+    "module": "dormpower.commands.module:app",
     "feeder": "dormpower.commands.feeder:app",
     "report": "dormpower.commands.report:app",
     "timeline": "dormpower.commands.timeline:timeline",

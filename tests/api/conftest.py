@@ -24,6 +24,7 @@ from dormpower.books.tables import meter_points
 from dormpower.clock import ManualClock
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.curfew import CurfewPolicy
+from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.scopes import Scoped
 from dormpower.domain.site import Circuit, CircuitKind, Line, Module, Room, Site, Transport
 from dormpower.domain.tariff import Price
@@ -213,6 +214,11 @@ def make_campus(
             zone=ZONE,
             site=site_settings,
             rules=fixed_rules(Scoped(base=ArrearsPolicy(zone=ZONE)), CurfewPolicy(zone=ZONE)),
+            limits={
+                circuit.circuit_id: ChannelLimits(rated_current_a=room.rated_current_a, resolution_wh=10)
+                for room in rooms
+                for circuit in room.circuits
+            },
             counter=journal_counter(books=books, prices=PRICES, zone=ZONE),
             settings=settings or ApiSettings(event_poll_s=0.02),
         )
