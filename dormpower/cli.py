@@ -37,6 +37,7 @@ BUILT_IN: Mapping[str, str] = {
     "user": "dormpower.commands.user:app",
     "module": "dormpower.commands.module:app",
     "feeder": "dormpower.commands.feeder:app",
+    "policy": "dormpower.commands.policy:app",
     "report": "dormpower.commands.report:app",
     "timeline": "dormpower.commands.timeline:timeline",
     "permit": "dormpower.commands.permit:app",

@@ -13,6 +13,7 @@ limit and the policy no longer wants one, it is taken back (0 is none).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -101,11 +102,13 @@ class PowerLimits:
             for circuit in circuits.values()
             if circuit.module_id in modules and modules[circuit.module_id].has_power_limit
         ]
+        self._changed = asyncio.Event()  # the policy: the next round begins at once
         self._known = {circuit.circuit_id: _Known() for circuit in self._circuits}
 
     def adopt(self, overload: Mapping[str, OverloadPolicy], night: NightLimits) -> None:
         """Keep modules in step with another policy from now on."""
         self._overload, self._night = overload, night
+        self._changed.set()
 
     async def load(self) -> None:
         """Take over for which circuits a limit of ours is on record."""
@@ -127,7 +130,9 @@ class PowerLimits:
             for circuit in self._circuits:
                 if await self.look(circuit):
                     await asyncio.sleep(pace_s)
-            await asyncio.sleep(ROUND_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), ROUND_S)
+            self._changed.clear()
 
     async def look(self, circuit: ControlledCircuit) -> bool:
         """Bring one circuit's limit in step; True where something went over the line."""

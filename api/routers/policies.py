@@ -147,34 +147,23 @@ def list_policies(allowed: Allowed, context: Context) -> Response:
     del allowed
     with context.books.read() as connection:
         versions = policies.versions(connection)
-        applied = policy_proposals.applied(connection)
+        sections = policy_proposals.in_force(connection, policy_sections(context.site))
         in_shadow = shadow.awaits_confirmation(connection)
-    own = policy_sections(context.site)
-    sections = []
-    for section in policy_proposals.SECTIONS:
-        proposal = applied.get(section)
-        sections.append(
-            {
-                "section": section,
-                "source": "file" if proposal is None else "proposal",
-                "proposal_id": proposal and proposal.proposal_id,
-                "applied_at": proposal and proposal.applied_at,
-                "content": own.get(section) if proposal is None else proposal.content,
-            }
-        )
+    changed = {one.section: one.proposal_id for one in sections if one.proposal_id is not None}
     items = []
     for rule, version in versions.items():
-        changed = [applied[one].proposal_id for one in SECTIONS_OF.get(rule, ()) if one in applied]
+        proposal_ids = [changed[section] for section in SECTIONS_OF.get(rule, ()) if section in changed]
         items.append(
             {
                 "rule": rule,
                 "changed_at": version.changed_at,
                 "described": version.described,
-                "source": "proposal" if changed else "file",
-                "proposal_id": max(changed, default=None),
+                "source": "proposal" if proposal_ids else "file",
+                "proposal_id": max(proposal_ids, default=None),
             }
         )
-    return Json({"items": items, "sections": sections, "in_shadow": in_shadow})
+    shown = [{name: getattr(one, name) for name in SectionJson.model_fields} for one in sections]
+    return Json({"items": items, "sections": shown, "in_shadow": in_shadow})
 
 
 @router.post(

@@ -79,6 +79,17 @@ class Proposal:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionInForce:
+    """A section with where it comes from, `file` or `proposal`; `content` None where the file has none."""
+
+    section: str
+    source: str
+    proposal_id: str | None
+    applied_at: datetime | None
+    content: Mapping[str, Any] | None
+
+
 def fingerprint_of(content: object) -> str:
     """Return what tells one content of a section from another; what the file leaves out is None."""
     return policies.fingerprint_of({"content": content})
@@ -137,6 +148,21 @@ def applied(connection: Connection) -> dict[str, Proposal]:
 def contents(connection: Connection) -> dict[str, Mapping[str, Any]]:
     """Return the contents that stand in place of the site file's, by section."""
     return {section: one.content for section, one in applied(connection).items()}
+
+
+def in_force(connection: Connection, own_sections: Mapping[str, Any]) -> list[SectionInForce]:
+    """Return every section as it is in force; `own_sections` are the site file's."""
+    standing = applied(connection)
+    return [
+        SectionInForce(
+            section=section,
+            source="proposal" if section in standing else "file",
+            proposal_id=standing[section].proposal_id if section in standing else None,
+            applied_at=standing[section].applied_at if section in standing else None,
+            content=standing[section].content if section in standing else own_sections.get(section),
+        )
+        for section in SECTIONS
+    ]
 
 
 # --- the dry run ------------------------------------------------------------------------------------------

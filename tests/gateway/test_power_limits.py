@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -193,3 +194,33 @@ def test_a_silent_module_is_tried_again_later(site: Site) -> None:
     site.register.fault = None
     site.look()
     assert site.register.limit_w == 2000
+
+
+class AwaitedRegister(Register):
+    """A register whose writes can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: asyncio.Queue[int] = asyncio.Queue()
+
+    async def write_power_limit(self, channel: int, limit_w: int) -> int:
+        self.written.put_nowait(limit_w)
+        return await super().write_power_limit(channel, limit_w)
+
+
+def test_a_changed_policy_is_followed_at_once(site: Site) -> None:
+    site.register = register = AwaitedRegister()
+    limits, night = site.start(POLICY), NightLimits(CurfewPolicy(zone=ZONE), {})
+
+    async def go() -> list[int]:
+        running = asyncio.create_task(limits.run(pace_s=0))
+        async with asyncio.timeout(10):  # far less than a round
+            found = [await register.written.get()]
+            for policy in (replace(POLICY, limit_w=1500), replace(POLICY, mode=Enforcement.OFF)):
+                limits.adopt({"r-0-ac": policy}, night)
+                found.append(await register.written.get())
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return found
+
+    assert asyncio.run(go()) == [2000, 1500, 0]
