@@ -80,6 +80,8 @@ def check_policies(
     for name, rules in (("curfew", policies.curfew.rules), ("night_mode", policies.night_mode.rules)):
         for index, rule in enumerate(rules):
             _check_place(f"policies.{name}.rules[{index}]", rule, rooms, findings)
+    for index, row in enumerate(policies.shedding.overrides):
+        _check_place(f"policies.shedding.overrides[{index}]", row, rooms, findings)
     for name, overrides, make in sections:
         for index, override in enumerate(overrides):
             _check_place(f"policies.{name}.overrides[{index}]", override, rooms, findings)

@@ -5,11 +5,19 @@ from typing import Literal
 from pydantic import Field
 
 from config.faults import Findings
+from config.policy_sections import PartOfSite
 from config.site_values import Int, Mode, Seconds, Section
-from dormpower.domain.feeder_facts import SheddingPolicy
+from dormpower.domain.feeder_facts import ShedAs, SheddingPolicy, ShedPlace
 from dormpower.domain.holds import Enforcement
+from dormpower.domain.scopes import Scope
 
 DEFAULT = SheddingPolicy()
+
+
+class SheddingOverride(PartOfSite):
+    """How the circuits of a part of the site are shed."""
+
+    shed: Literal["in_turn", "last", "never"] = Field(description="in_turn, last or never")
 
 
 class SheddingSection(Section):
@@ -39,11 +47,20 @@ class SheddingSection(Section):
     priorities: tuple[Literal["ac", "lighting"], ...] = Field(
         default=("ac",), description="kinds in the order in which they are shed: [ac] or [ac, lighting]"
     )
+    overrides: tuple[SheddingOverride, ...] = Field(default=(), description="a list of overrides")
 
 
 def shedding_of(section: SheddingSection) -> SheddingPolicy:
     """Return the domain's policy."""
-    return SheddingPolicy(**{**section.model_dump(), "mode": Enforcement(section.mode)})
+    places = tuple(
+        ShedPlace(
+            scope=Scope(campus=row.campus, building=row.building, room_id=row.room, kind=row.kind),
+            shed=ShedAs(row.shed),
+        )
+        for row in section.overrides
+    )
+    values = section.model_dump(exclude={"overrides"})
+    return SheddingPolicy(**{**values, "mode": Enforcement(section.mode), "places": places})
 
 
 def check_shedding(section: SheddingSection, findings: Findings) -> None:

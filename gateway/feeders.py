@@ -31,11 +31,13 @@ from dormpower.domain.feeder_facts import (
     Plan,
     Restore,
     Shed,
+    ShedAs,
     SheddingPolicy,
     ShedState,
 )
 from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.samples import ModuleSample, Observation
+from dormpower.domain.scopes import where_of
 from dormpower.domain.shedding import RULE, plan
 from dormpower.domain.site import Site
 from gateway.control_memory import CircuitMemory
@@ -107,6 +109,7 @@ class FeederControl:
             if feeder.meter_module_id is not None
         }
         self._modules = {module.module_id for module in site.modules}
+        self._where_of = where_of(site)
         known = {feeder.feeder_id for feeder in site.feeders}
         self._circuits = {
             circuit.circuit_id: (room, circuit)
@@ -223,6 +226,7 @@ class FeederControl:
         found = []
         for circuit_id, (room, circuit) in self._circuits.items():
             memory = self._memory(circuit_id)
+            shed_as = policy.shed_as(self._where_of[circuit_id])
             power = self._powers.get(circuit_id)
             fresh = power is not None and self._clock.now() - power[1] <= timedelta(
                 seconds=policy.power_stale_s
@@ -238,7 +242,8 @@ class FeederControl:
                     relay=memory.judged.relay,
                     opened_at=memory.opened_at,
                     held=any(not hold.shadow and hold.reason is not Reason.SHED for hold in memory.holds),
-                    exempt=memory.keep_supply,
+                    exempt=memory.keep_supply or shed_as is ShedAs.NEVER,
+                    last=shed_as is ShedAs.LAST,
                     switchable=memory.circuit.has_relay and memory.circuit.has_readback,
                     online=memory.seen and fresh and self._reachable(memory),
                     min_off_s=0.0 if policy.mode is Enforcement.SHADOW else memory.circuit.min_off_s,

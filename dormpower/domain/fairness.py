@@ -58,10 +58,11 @@ def shedding_order(
     everything = list(loads)
     room_shed_at = last_shed_by_room(everything, turns)
 
-    def key(load: Load) -> tuple[int, int, float, float, str]:
+    def key(load: Load) -> tuple[int, bool, int, float, float, str]:
         turn = turns.get(load.circuit_id, NO_TURN)
         return (
             policy.priorities.index(load.kind),
+            load.last,
             turn.turns,
             turn.off_s,
             turn.shed_at.timestamp() if turn.shed_at else _EPOCH_S,
@@ -87,13 +88,17 @@ def shedding_order(
 def returning_order(
     loads: Iterable[Load], turns: Mapping[str, Turn], policy: SheddingPolicy, *, now: datetime
 ) -> list[Load]:
-    """Return the shed circuits, who comes back first ahead: the class that is shed last, then most time off."""
+    """Return the shed circuits, who comes back first ahead.
+
+    The class that is shed last, then places that are shed last of their kind, then most time off.
+    """
     classes = {kind: index for index, kind in enumerate(policy.priorities)}
 
-    def key(load: Load) -> tuple[int, float, float, str]:
+    def key(load: Load) -> tuple[int, bool, float, float, str]:
         turn = turns.get(load.circuit_id, NO_TURN)
         at = load.shed_at.timestamp() if load.shed_at else _EPOCH_S
-        return (-classes.get(load.kind, len(classes)), -off_s(load, turn, now=now), at, load.circuit_id)
+        class_at = -classes.get(load.kind, len(classes))
+        return (class_at, not load.last, -off_s(load, turn, now=now), at, load.circuit_id)
 
     return sorted((load for load in loads if load.shed_at is not None), key=key)
 

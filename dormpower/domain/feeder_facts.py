@@ -11,6 +11,23 @@ from enum import StrEnum
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.samples import Relay
+from dormpower.domain.scopes import Scope, Where
+
+
+class ShedAs(StrEnum):
+    """Whether circuits of a place take their turn, go last of their kind, or are never shed."""
+
+    IN_TURN = "in_turn"
+    LAST = "last"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShedPlace:
+    """How the circuits of a part of the site are shed."""
+
+    scope: Scope
+    shed: ShedAs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +35,7 @@ class SheddingPolicy:
     """The site's figures for shedding; seconds are campus time. FACTS of load management stand behind them.
 
     `priorities` are kinds of circuits in the order in which they are shed; a kind that is not named is never
-    shed. `shed_to` and `restore_below` are shares of a feeder's limit.
+    shed. `places` differ from that. `shed_to` and `restore_below` are shares of a feeder's limit.
     """
 
     mode: Enforcement = Enforcement.SHADOW
@@ -40,6 +57,13 @@ class SheddingPolicy:
     power_stale_s: float = 90.0  # a circuit's power that is older counts for nothing
     follow_s: float = 20.0  # within which a relay is expected to follow
     priorities: tuple[str, ...] = ("ac",)
+    places: tuple[ShedPlace, ...] = ()  # a later one has the last word
+
+    def shed_as(self, where: Where) -> ShedAs:
+        """Return how a circuit is shed."""
+        return next(
+            (place.shed for place in reversed(self.places) if place.scope.covers(where)), ShedAs.IN_TURN
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +96,8 @@ class Load:
     opened_at: datetime | None = None
     shed_at: datetime | None = None
     held: bool = False
-    exempt: bool = False  # the room's supply is kept
+    exempt: bool = False  # the room's supply is kept, or its place is never shed
+    last: bool = False  # its place is shed last of its kind
     switchable: bool = True  # has a relay that reads back
     online: bool = True
     min_off_s: float = 0.0

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from config.faults import Findings
 from config.shedding_section import SheddingSection, check_shedding, shedding_of
-from dormpower.domain.feeder_facts import SheddingPolicy
+from dormpower.domain.feeder_facts import ShedAs, SheddingPolicy, ShedPlace
+from dormpower.domain.scopes import Scope
 
 
 def test_an_empty_section_is_the_domain_s_own_policy_in_shadow() -> None:
@@ -29,6 +30,16 @@ def test_values_that_don_t_go_together_are_told(values: dict[str, Any], key: str
     (fault,) = findings.faults
     assert fault.key == f"policies.shedding.{key}"
     assert told in str(fault)
+
+
+def test_places_are_taken_over_in_their_order() -> None:
+    section = SheddingSection.model_validate(
+        {"overrides": [{"building": "07", "shed": "never"}, {"room": "r-1", "shed": "last"}]}
+    )
+    assert shedding_of(section).places == (
+        ShedPlace(scope=Scope(building="07"), shed=ShedAs.NEVER),
+        ShedPlace(scope=Scope(room_id="r-1"), shed=ShedAs.LAST),
+    )
 
 
 def test_a_share_above_the_limit_is_refused() -> None:

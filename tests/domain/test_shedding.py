@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dormpower.books.feeders import feeder_read, feeder_written, turn_read, turn_written
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.demand import Tree
-from dormpower.domain.fairness import jain_index, pickup_w, shedding_order
+from dormpower.domain.fairness import jain_index, pickup_w, returning_order, shedding_order
 from dormpower.domain.feeder_facts import (
     Facts,
     FeederFacts,
@@ -104,6 +104,16 @@ def test_a_feeder_over_its_limit_is_brought_to_its_target_and_no_further() -> No
     assert {one.why for one in made.sheds} == {Why.OVER}
     assert [alarm.kind for alarm in made.alarms] == [AlarmKind.FEEDER_OVERLOADED]
     assert "shed r0-ac: 1000 W for b (over)" in str(made)
+
+
+def test_a_place_that_is_shed_last_goes_after_its_kind_and_comes_back_first() -> None:
+    policy = replace(POLICY, priorities=("ac", "lighting"))
+    lamp = load("lamp-lighting", kind="lighting")
+    order = shedding_order([load("a-ac", last=True), load("b-ac"), lamp], {}, policy, now=START)
+    assert [one.circuit_id for one in order] == ["b-ac", "a-ac", "lamp-lighting"]
+    waiting = [off("a-ac", since_s=-600), off("b-ac", since_s=-900), off("c-ac", since_s=-600, last=True)]
+    back = returning_order(waiting, {}, policy, now=START)
+    assert [one.circuit_id for one in back] == ["c-ac", "b-ac", "a-ac"]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_without_a_limit_given_each_phase_may_carry_the_rated_current(open_site,
 
 HOURS = {"from": "23:00", "to": "06:00"}
 RULES = {"curfew": HOURS, "night_mode": {**HOURS, "limit_w": 300}}
-OVERRIDES = ("min_off", "trips", "arrears", "overload", "prohibited")
+OVERRIDES = ("min_off", "trips", "arrears", "overload", "prohibited", "shedding")
 PLACES = [
     ({"campus": "suoth"}, "campus"),
     ({"building": "9"}, "building"),
@@ -117,7 +117,8 @@ FLOOR = ({"building": "01", "floor": "7"}, "floor")
     ],
 )
 def test_a_rule_for_a_place_that_no_room_has_is_refused(tmp_path, section, rows, place, part):
-    document = site_document({section: {rows: [place | RULES.get(section, {})]}})
+    values = {**RULES, "shedding": {"shed": "never"}}.get(section, {})
+    document = site_document({section: {rows: [place | values]}})
     with pytest.raises(UnableToLoadSiteError) as refusal:
         ComposedSite(tmp_path, document, at=NOON)
     (fault,) = refusal.value.faults
