@@ -344,7 +344,7 @@ def _release(
         now=now,
     )
     remaining = standing(connection, [hold.circuit_id]).get(hold.circuit_id, ())
-    if not any(member.reason in LOAD_OFF_REASONS and not member.shadow for member in remaining):
+    if not any(member.reason in _ALARMED and not member.shadow for member in remaining):
         alarms.clear_alarm(
             connection,
             kind=AlarmKind.LOAD_OFF,

@@ -218,11 +218,13 @@ def decide(facts: ArrearsFacts, policy: ArrearsPolicy, *, now: datetime) -> Deci
 
 def _release(facts: ArrearsFacts, policy: ArrearsPolicy) -> LetGo | None:
     paid = facts.available_wh > policy.floor_wh
-    cause = "balance_above_floor" if paid else f"policy_{policy.mode}"
+    over = paid or facts.keep_supply  # never dark for arrears, also not for a cut from before it was kept
+    not_paid = "keep_supply" if facts.keep_supply else f"policy_{policy.mode}"
+    cause = "balance_above_floor" if paid else not_paid
     evidence = {"available_wh": facts.available_wh, "floor_wh": policy.floor_wh, "cause": cause}
-    if facts.standing and (paid or policy.mode is not Enforcement.ENFORCE):
+    if facts.standing and (over or policy.mode is not Enforcement.ENFORCE):
         return LetGo(reason=Reason.ARREARS, evidence=evidence)
-    if facts.standing_shadow and (paid or policy.mode is not Enforcement.SHADOW):
+    if facts.standing_shadow and (over or policy.mode is not Enforcement.SHADOW):
         return LetGo(reason=Reason.ARREARS, evidence=evidence, shadow=True)
     return None
 

@@ -90,15 +90,16 @@ def returning_order(
 ) -> list[Load]:
     """Return the shed circuits, who comes back first ahead.
 
-    The class that is shed last, then places that are shed last of their kind, then most time off.
+    Those whose supply is kept by now, then the class that is shed last, then places that are shed last of their
+    kind, then most time off.
     """
     classes = {kind: index for index, kind in enumerate(policy.priorities)}
 
-    def key(load: Load) -> tuple[int, bool, float, float, str]:
+    def key(load: Load) -> tuple[bool, int, bool, float, float, str]:
         turn = turns.get(load.circuit_id, NO_TURN)
         at = load.shed_at.timestamp() if load.shed_at else _EPOCH_S
         class_at = -classes.get(load.kind, len(classes))
-        return (class_at, not load.last, -off_s(load, turn, now=now), at, load.circuit_id)
+        return (not load.exempt, class_at, not load.last, -off_s(load, turn, now=now), at, load.circuit_id)
 
     return sorted((load for load in loads if load.shed_at is not None), key=key)
 

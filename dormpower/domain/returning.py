@@ -66,6 +66,7 @@ def _ceiling_w(draft: Draft, feeder_id: str) -> int:
 def _whose_turn_is_over(draft: Draft, off: Sequence[Load]) -> tuple[set[str], set[str]]:
     """Return who must come back, being off for about as long as anybody may, and who is chosen to come earlier.
 
+    A room that came onto the keep-supply list while it was off must come back at once.
     Earlier ones keep those that were shed together from being due together: of all that are off so many a
     cycle as are needed to have gone through them by `max_off_s`, and those whose swap is under way.
     """
@@ -79,7 +80,7 @@ def _whose_turn_is_over(draft: Draft, off: Sequence[Load]) -> tuple[set[str], se
         if load.shed_at is None:
             continue
         off_for_s = (draft.now - load.shed_at).total_seconds()
-        if off_for_s >= policy.max_off_s - lead_s:
+        if load.exempt or off_for_s >= policy.max_off_s - lead_s:
             forced.add(load.circuit_id)
         elif draft.turns.get(load.circuit_id, NO_TURN).swap_under_way:
             chosen.add(load.circuit_id)

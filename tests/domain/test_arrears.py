@@ -181,6 +181,16 @@ def test_a_payment_releases_without_any_fresh_reading() -> None:
     assert decide(facts(0, standing=True, fresh=False), POLICY, now=NOON) is None
 
 
+@pytest.mark.parametrize("shadow", [False, True])
+def test_a_room_that_comes_onto_the_keep_supply_list_is_let_go(shadow: bool) -> None:
+    policy = replace(POLICY, mode=Enforcement.SHADOW if shadow else Enforcement.ENFORCE)
+    cut = {"standing_shadow" if shadow else "standing": True, "warnings": NO_WARNINGS}
+    assert decide(facts(-10_000, **cut), policy, now=NOON) is None
+    released = decide(facts(-10_000, keep_supply=True, fresh=False, **cut), policy, now=NOON)
+    assert isinstance(released, LetGo)
+    assert (released.shadow, released.evidence["cause"]) == (shadow, "keep_supply")
+
+
 def test_the_overdraft_lowers_the_floor_for_cut_and_release_alike() -> None:
     policy = replace(POLICY, overdraft_wh=1_000)
     assert decide(facts(-999), policy, now=NOON) is None
@@ -244,7 +254,7 @@ def test_no_cut_comes_without_two_warnings_of_which_the_second_is_old_enough(
                     assert courtesy_until(POLICY, now=now) is None
                     standing = True
                 case LetGo():
-                    assert available_wh > 0
+                    assert available_wh > 0 or keep
                     standing = False
                 case _:
                     break
