@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="dormpower-benchmark-") as folder:
         measure(report, Path(folder), wanted)
     report.publish(wanted.results)
-    return 0 if all(report.checks.values()) else 1
+    return report.exit_code(quick=wanted.quick)
 
 
 def measure(report: Report, folder: Path, wanted: object) -> None:

@@ -5,6 +5,7 @@ holds and every account has energy enough to be quiet.
 """
 
 import csv
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 import yaml
 
 from config.settings import Settings, load
-from dormpower.books import control, holds, journal, migration
+from dormpower.books import control, holds, journal, journal_write, migration
 from dormpower.books.database import Books, open_books
 from dormpower.books.sites import sync_site
 from dormpower.books.tables import (
@@ -188,6 +189,7 @@ def _copy_recharge(connection: sa.Connection, without: Collection[str]) -> None:
     own = f"wh:account:{first['account_id']}"
     lines = connection.execute(sa.select(postings)).mappings().all()
     lot = connection.execute(sa.select(lots)).mappings().one()
+    answer = json.loads(first["answer"])
     entries, copied, issued = [], [], []
     for number, link in enumerate(links, start=1):
         transaction_id = f"txn-benchmark-{number}"
@@ -199,6 +201,14 @@ def _copy_recharge(connection: sa.Connection, without: Collection[str]) -> None:
                 "idempotency_key": str(number),
                 "account_id": link.account_id,
                 "circuit_id": link.circuit_id,
+                "content_sha256": journal_write.digest(
+                    journal.recharge_content(
+                        circuit_id=link.circuit_id, amount_fen=AMOUNT_FEN, channel="cash", note=None
+                    )
+                ),
+                "answer": journal_write.as_answer(
+                    {**answer, "transaction_id": transaction_id, "circuit_id": link.circuit_id}
+                ),
             }
         )
         for line in lines:

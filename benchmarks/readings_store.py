@@ -199,7 +199,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dormpower-readings-") as folder:
         _measure(Path(folder), report, rooms=rooms, every_s=every_s, batch=batch)
     report.publish(wanted.results)
-    return 0
+    return report.exit_code(quick=wanted.quick)
 
 
 def _measure(folder: Path, report: Report, *, rooms: int, every_s: int, batch: int) -> None:

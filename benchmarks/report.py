@@ -22,7 +22,10 @@ _PACKAGES = ("pymodbus", "uvloop", "sqlalchemy", "fastapi", "starlette", "uvicor
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """One run's figures. `rows` are (what, figure, note) for people, `figures` the same as JSON."""
+    """One run's figures. `rows` are (what, figure, note) for people, `figures` the same as JSON.
+
+    `checks` are conditions without which no figure is worth anything; `bounds` are how fast it has to be.
+    """
 
     name: str
     assumptions: Mapping[str, Any]
@@ -30,14 +33,24 @@ class Report:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
+    bounds: dict[str, bool] = field(default_factory=dict)
 
     def row(self, what: str, figure: str, note: str = "") -> None:
         """Add a line to the table."""
         self.rows.append((what, figure, note))
 
     def check(self, what: str, passed: bool) -> None:
-        """Note whether a bound or a condition of the measurement held."""
+        """Note whether a condition of the measurement held."""
         self.checks[what] = passed
+
+    def bound(self, what: str, passed: bool) -> None:
+        """Note whether it was fast enough."""
+        self.bounds[what] = passed
+
+    def exit_code(self, *, quick: bool) -> int:
+        """Return 1 where a condition failed, or a bound of a full run; a quick run says nothing of speed."""
+        held = [*self.checks.values(), *(() if quick else self.bounds.values())]
+        return 0 if all(held) else 1
 
     def document(self) -> dict[str, Any]:
         """Return everything as one JSON object."""
@@ -49,6 +62,7 @@ class Report:
             "assumptions": dict(self.assumptions),
             "figures": self.figures,
             "checks": self.checks,
+            "bounds": self.bounds,
         }
 
     def publish(self, folder: Path = RESULTS) -> Path:
@@ -71,7 +85,7 @@ class Report:
         table.add_column("note")
         for row in self.rows:
             table.add_row(*row)
-        for check, passed in self.checks.items():
+        for check, passed in {**self.checks, **self.bounds}.items():
             table.add_row(check, "yes" if passed else "NO", "")
         console.print(table)
         folder.mkdir(parents=True, exist_ok=True)

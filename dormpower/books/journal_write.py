@@ -115,7 +115,7 @@ def post_entry(
         "reverses_id": entry.reverses_id,
     }
     item = {**history_item(row), **(entry.more or {})}
-    answer = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
+    answer = as_answer(item)
     row["answer"] = answer
     own = {"account_id": entry.account_id, "transaction_id": transaction_id, "issued_at": now}
     write(connection, [(row, plan)], issued=[{**own, **lot} for lot in issued])
@@ -173,6 +173,11 @@ def repeat_of(connection: Connection, *, source: str, key: str, content: str) ->
 def digest(content: Sequence[Any]) -> str:
     """Return a transaction's content as a digest: what a repeat of its key must be the same in."""
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def as_answer(item: Mapping[str, Any]) -> bytes:
+    """Return the bytes that answer for a transaction, now and for every repeat."""
+    return json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def next_number(connection: Connection, column: sa.Column[int]) -> int:

@@ -100,3 +100,13 @@ def test_a_report_keeps_figures_checks_and_machine_as_json(tmp_path: Path) -> No
     assert document["assumptions"] == {"rooms": 3}
     assert document["machine"]["cores"] >= 1
     assert document["versions"]["pymodbus"]
+
+
+def test_a_bound_fails_a_full_run_and_a_condition_fails_every_run():
+    slow, wrong, right = (Report(name="example", assumptions={}) for _ in range(3))
+    slow.check("nothing lost", passed=True)
+    slow.bound("fast enough", passed=False)
+    wrong.check("nothing lost", passed=False)
+    right.bound("fast enough", passed=True)
+    assert [one.exit_code(quick=False) for one in (slow, wrong, right)] == [1, 1, 0]
+    assert [one.exit_code(quick=True) for one in (slow, wrong, right)] == [0, 1, 0]

@@ -21,4 +21,4 @@ def test_the_time_until_the_demo_is_ready_is_measured_and_kept(tmp_path):
     document = json.loads((tmp_path / "demo_start.json").read_text(encoding="utf-8"))
     (ready_after_s,) = document["figures"]["ready_after_s"]
     assert ready_after_s > 0
-    assert document["checks"] == {"each within 10 s": ready_after_s <= 10}
+    assert document["bounds"] == {"each within 10 s": ready_after_s <= 10}
