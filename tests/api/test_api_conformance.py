@@ -14,6 +14,7 @@ EXAMPLES = 12
 # A stream has no end, and signing in is slow on purpose; both have tests of their own.
 LEFT_OUT = {"/api/v1/events", "/api/v1/session"}
 KNOWN = {
+    "proposal_id": "pol_none",
     "room_id": "south-01-101",
     "circuit_id": "south-01-101-ac",
     "quarantine_id": "1",

@@ -279,6 +279,14 @@ def test_a_replacement_without_the_final_register_is_a_recorded_break() -> None:
     assert chain(segments) == [("measured", 1000, 1050, 50), ("break", 1050, 0, 0)]
 
 
+def test_the_final_register_of_a_span_that_was_never_believed_charges_nothing() -> None:
+    state, _ = feed(standing_at(1000), [(1, 1050)])
+    waiting = replaced(state, first=None, final=None).state
+    judgement = replaced(waiting, first=0, final=1090, minute=20)  # 1090 Wh are the second module's
+    assert judgement.state.metered_wh == 50
+    assert chain(judgement.segments) == [("measured", 1000, 1050, 50), ("break", 1050, 0, 0)]
+
+
 def test_a_new_span_ends_a_quarantine() -> None:
     judgement = replaced(quarantined(), first=0, final=None)
     assert judgement.state.standing is Standing.ACCEPTED
