@@ -73,7 +73,6 @@ class Control:
         self._executor = executor
         self._zone = zone
         self._stale_after_s = stale_after_s
-        self._closings = spread
         self._reload = reload  # of a circuit whose metering a person changed: intake reads it anew
         self._wake = wake
         # Held from the start of a look until memory knows its outcome: the next look starts from there. Intake
@@ -118,7 +117,14 @@ class Control:
         self._timed = [policy for policy in policies if isinstance(policy, Timed)]
         self._decider = self._decider_of(policies=policies, channels=warning_channels)
 
-    def adopt(self, policies: Sequence[Policy], spread: SpreadPolicy, warning_channels: Sequence[str]) -> None:
+    def adopt(
+        self,
+        policies: Sequence[Policy],
+        *,
+        spread: SpreadPolicy,
+        warning_channels: Sequence[str],
+        circuits: Mapping[str, ControlledCircuit],
+    ) -> None:
         """Go by other policies from now on: under `turn`, after the commit that put them on record.
 
         What rules make of the samples goes on as far as the new ones can take it over. A sweep then looks at
@@ -128,7 +134,6 @@ class Control:
         before = {policy.rule: policy.described() for policy in self._policies}
         self._go_by(policies, warning_channels)
         self._decider.shadow_only = shadow_only
-        self._closings = spread
         self.reconciler.adopt(spread)
         changed = [policy for policy in self._watchers if policy.described() != before.get(policy.rule)]
         for memory in self._memories.values():
@@ -136,6 +141,7 @@ class Control:
                 policy.rule: policy.carried_over(memory.watched.get(policy.rule)) for policy in changed
             }
             memory.watched = {**memory.watched, **taken_over}
+            memory.circuit = circuits[memory.circuit.circuit_id]
 
     def facts_now(self, connection: Connection, circuit_id: str, policy: Policy) -> CircuitFacts:
         """Return what a policy would look at now, without a new sample: for trying one out. Under `turn`."""
@@ -157,7 +163,7 @@ class Control:
             commands.interrupt_unfinished(connection, now)
             states.set_stale_after_s(connection, self._stale_after_s)
             in_shadow = shadow.awaits_confirmation(connection)
-            policy_changes.take_over(connection, self._policies, self._closings, shadow_only=in_shadow, now=now)
+            policy_changes.take_over(connection, self._policies, shadow_only=in_shadow, now=now)
         with self._books.read() as connection:
             everything = list(self._memories.values())
             for start in range(0, len(everything), SWEEP_CHUNK):

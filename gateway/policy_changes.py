@@ -4,21 +4,31 @@ A rule that is off or in shadow (for a circuit) releases its enforced holds here
 the new version on record and audits both. So a disabled rule leaves nobody in the dark until the next sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from dormpower.books import holds, policies
-from dormpower.domain import spread
-from dormpower.domain.spread import SpreadPolicy
-from gateway.policies import Policy, Timed, described, in_shadow_only
+from gateway.policies import Policy, Timed, in_shadow_only
+
+
+def record_plain(
+    connection: Connection,
+    described: Mapping[str, Mapping[str, Any]],
+    *,
+    now: datetime,
+    actor: str = policies.ACTOR,
+) -> None:
+    """Record versions of rules that place no holds: how soon, how often and how many relays close."""
+    for rule, one in described.items():
+        policies.record(connection, rule=rule, described=one, actor=actor, now=now)
 
 
 def take_over(
     connection: Connection,
     configured: Sequence[Policy],
-    closings: SpreadPolicy | None,
     *,
     shadow_only: bool,
     now: datetime,
@@ -34,8 +44,6 @@ def take_over(
         policies.record(connection, rule=policy.rule, described=policy.described(), actor=actor, now=now)
         if isinstance(policy, Timed):
             policy.refresh(connection, now=now)
-    if closings is not None:
-        policies.record(connection, rule=spread.RULE, described=described(closings), actor=actor, now=now)
     released = 0
     for circuit_id, standing in holds.standing(connection).items():
         for hold in standing:

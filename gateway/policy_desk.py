@@ -25,7 +25,6 @@ from dormpower.books.database import Books
 from dormpower.books.policy_proposals import Proposal, State
 from dormpower.clock import Clock
 from dormpower.domain.shedding import RULE as SHEDDING
-from dormpower.domain.spread import RULE as CLOSINGS
 from gateway import policy_changes
 from gateway.control import Control
 from gateway.dry_run import DryRun, effects_of_shedding, effects_on
@@ -155,7 +154,8 @@ class PolicyDesk:
         changed = [policy for policy in rules.policies if self._differs(policy)]
         names = [policy.rule for policy in changed]
         shedding = rules.shedding_configured != self._rules.shedding_configured
-        names += [SHEDDING] * shedding + [CLOSINGS] * (rules.closings != self._rules.closings)
+        names += [SHEDDING] * shedding
+        names += [rule for rule, one in rules.plain.items() if one != self._rules.plain.get(rule)]
         result = DryRun(
             at=now,
             rules=tuple(names),
@@ -221,7 +221,12 @@ class PolicyDesk:
             if not await self._control.run_on_writer(lambda: self._record(proposal, rules)):
                 return
             self._settings, self._rules = settings, rules
-            self._control.adopt(rules.policies, rules.closings, rules.warning_channels)
+            self._control.adopt(
+                rules.policies,
+                spread=rules.closings,
+                warning_channels=rules.warning_channels,
+                circuits=rules.circuits,
+            )
             self._limits.adopt(rules.overload, rules.night)
         log.info("policy.applied", proposal=proposal.proposal_id, section=proposal.section)
         while await self._control.handle_intents():
@@ -236,8 +241,9 @@ class PolicyDesk:
             if applied is None:
                 return False
             actor = applied.approved_by or books_policies.ACTOR
+            policy_changes.record_plain(connection, rules.plain, actor=actor, now=now)
             policy_changes.take_over(
-                connection, rules.policies, rules.closings, shadow_only=self._in_shadow, actor=actor, now=now
+                connection, rules.policies, shadow_only=self._in_shadow, actor=actor, now=now
             )
             self._feeders.take_over(connection, rules.shedding, rules.shedding_configured, actor=actor, now=now)
         self._feeders.adopt(rules.shedding, rules.shedding_configured)  # here, where its decisions are made

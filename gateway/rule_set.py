@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from config.settings import Settings
+from dormpower.domain import spread, switching, trips
 from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.scopes import where_of
 from dormpower.domain.spread import SpreadPolicy
-from gateway.composition import shedding_policy
+from gateway.composition import controlled_circuits, shedding_policy
+from gateway.control_memory import ControlledCircuit
 from gateway.night_limits import NightLimits
-from gateway.placed_policies import placed_arrears, placed_overload, placed_prohibited
-from gateway.policies import Policy
+from gateway.placed_policies import configured, placed_arrears, placed_overload, placed_prohibited
+from gateway.policies import Policy, described
 from gateway.rules import build_policies
 from gateway.schedule_rule import ScheduleRule
 
@@ -20,11 +23,14 @@ from gateway.schedule_rule import ScheduleRule
 class RuleSet:
     """What control, the modules' own limits and shedding go by.
 
-    `shedding` is at this clock's speed and, for restored books that nobody has confirmed, in shadow;
+    `plain` describes the rules that place no holds: what they say is in `closings` and `circuits`. `shedding`
+    is at this clock's speed and, for restored books that nobody has confirmed, in shadow;
     `shedding_configured` is the same as the site has it.
     """
 
     policies: Sequence[Policy]
+    plain: Mapping[str, Mapping[str, Any]]
+    circuits: Mapping[str, ControlledCircuit]
     closings: SpreadPolicy
     warning_channels: Sequence[str]
     overload: Mapping[str, OverloadPolicy]
@@ -47,6 +53,12 @@ def rule_set(settings: Settings, *, in_shadow: bool, speed: float) -> RuleSet:
             schedule=ScheduleRule(settings.policies.curfew, where),
             max_gap_s=stale_after_s,
         ),
+        plain={
+            spread.RULE: described(settings.policies.closings),
+            switching.RULE: configured(settings.policies.min_off),
+            trips.RULE: configured(settings.policies.trips),
+        },
+        circuits=controlled_circuits(settings),
         closings=settings.policies.closings,
         warning_channels=settings.policies.warning_channels,
         overload=overload.by_circuit,

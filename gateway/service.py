@@ -28,7 +28,6 @@ from dormpower.books import (
     events,
     journal,
     migration,
-    policies,
     scoped_holds,
     settlement,
     shadow,
@@ -38,19 +37,18 @@ from dormpower.books.database import Books, UnableToOpenBooksError, open_books, 
 from dormpower.books.sites import UnableToSyncSiteError, sync_site
 from dormpower.clock import Clock, UnableToReadClockError
 from dormpower.clock_keeping import keep_clock
-from dormpower.domain import switching, trips
 from dormpower.domain.days import CampusDays
 from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.event_log import log_to
 from dormpower.readings.influx import InfluxReadings
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
 from dormpower.wake import WakeListener
+from gateway import policy_changes
 from gateway.collection import collect_seldom
 from gateway.composition import (
     FieldLine,
     Switches,
     UnableToComposeError,
-    controlled_circuits,
     field_lines,
     meter_points,
     mqtt_messages,
@@ -71,7 +69,6 @@ from gateway.exclusive import (
 from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
-from gateway.placed_policies import configured
 from gateway.policy_desk import PolicyDesk, settings_in_force
 from gateway.poll import LinePoller
 from gateway.ports import Switch
@@ -134,7 +131,7 @@ class Gateway:
             books=self.books,
             clock=clock,
             switch=Switches(switch_of),
-            circuits=controlled_circuits(settings),
+            circuits=rules.circuits,
             policies=rules.policies,
             warning_channels=rules.warning_channels,
             spread=rules.closings,
@@ -149,7 +146,7 @@ class Gateway:
             clock=clock,
             run=control.run_on_writer,
             modules={} if self.in_shadow else modbus,  # restored books that nobody has confirmed write nothing
-            circuits=controlled_circuits(settings),
+            circuits=rules.circuits,
             overload=rules.overload,
             night=rules.night,
             reachable=lambda circuit: control.reachable(control.memory(circuit.circuit_id)),
@@ -270,11 +267,7 @@ class Gateway:
         """Take over what the books hold, and put on record as what everything is configured."""
         now = self.clock.now()
         with self.books.write() as connection:
-            for rule, scoped in (
-                (switching.RULE, self.settings.policies.min_off),
-                (trips.RULE, self.settings.policies.trips),
-            ):
-                policies.record(connection, rule=rule, described=configured(scoped), now=now)
+            policy_changes.record_plain(connection, self._rules.plain, now=now)
         self.control.load()
         self.feeders.load()
 

@@ -28,10 +28,14 @@ SECTIONS_OF = {
     "rule:prohibited": ("prohibited",),
     "rule:shedding": ("shedding",),
     "rule:curfew": ("curfew",),
+    "rule:min_off": ("min_off",),
+    "rule:trips": ("trips",),
     "rule:closings": ("closings",),
 }
 
-Section = Literal["arrears", "overload", "prohibited", "shedding", "curfew", "night_mode", "closings"]
+Section = Literal[
+    "arrears", "overload", "prohibited", "shedding", "curfew", "night_mode", "min_off", "trips", "closings"
+]
 Source = Literal["file", "proposal"]
 
 

@@ -25,7 +25,17 @@ from dormpower.books import audit_log, policies
 from dormpower.books.ids import new_id
 from dormpower.books.tables import policy_proposals
 
-SECTIONS = ("arrears", "overload", "prohibited", "shedding", "curfew", "night_mode", "closings")
+SECTIONS = (
+    "arrears",
+    "overload",
+    "prohibited",
+    "shedding",
+    "curfew",
+    "night_mode",
+    "min_off",
+    "trips",
+    "closings",
+)
 SITE_FILE = "site file"
 
 DRY_RUN_VALID_S = 600

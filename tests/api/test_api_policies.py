@@ -1,7 +1,10 @@
 """Policies over HTTP: where each comes from, and proposals from the check to the gateway's answer."""
 
+from typing import get_args
+
 import pytest
 
+from api.routers.policies import Section
 from api.rules_in_force import SiteRules
 from dormpower.books import policies, policy_proposals, shadow
 from dormpower.books.policy_proposals import fingerprint_of
@@ -159,7 +162,7 @@ def test_policies_tell_where_each_section_comes_from(campus):
         "rule:closings": "file",
     }
     sections = {one["section"]: one for one in before["sections"]}
-    assert list(sections) == list(policy_proposals.SECTIONS)
+    assert list(sections) == list(policy_proposals.SECTIONS) == list(get_args(Section))
     assert (sections["overload"]["content"], sections["shedding"]["content"]) == (FILE_OVERLOAD, None)
     assert before["in_shadow"] is False
     proposal_id = applied(campus, section="night_mode", content={"mode": "off"})

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from config.settings import load
+from config.site_file import PoliciesSection
 from dormpower.books import holds, policies, policy_proposals
 from dormpower.books.policy_proposals import SITE_FILE, State
 from dormpower.domain.holds import Enforcement, Hold, Reason
@@ -141,6 +142,21 @@ def test_a_new_curfew_is_in_force_at_once_and_ends_at_its_boundary(open_site):
     assert hold.expected_release_at == NOON + timedelta(minutes=30)
     site.pass_time(1800)
     assert own_holds(site, Reason.CURFEW) == []
+
+
+def test_how_soon_and_how_often_relays_close_is_changed_too(open_site):
+    site = open_site()
+    found = apply(site, "min_off", {"ac_s": 600})
+    assert (found["circuits"], found["basis"]["rules"]) == (0, ["rule:min_off"])
+    apply(site, "trips", {"restores_a_day": 1})
+    circuit = site.gateway.control.memory("r-1-ac").circuit
+    assert (circuit.min_off_s, circuit.restores_a_day) == (600, 1)
+    assert ("policy.changed", "rule:min_off", APPROVER) in audited(site)
+    assert ("policy.changed", "rule:trips", APPROVER) in audited(site)
+
+
+def test_every_section_of_control_can_be_changed():
+    assert set(policy_proposals.SECTIONS) == set(PoliciesSection.model_fields) - {"prices", "lots"}
 
 
 def test_the_sites_file_is_what_the_next_change_starts_from(open_site):
