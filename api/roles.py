@@ -117,6 +117,7 @@ MATRIX: Mapping[tuple[str, str], Rule] = {
     ("POST", f"{PREFIX}/policies/proposals/{{proposal_id}}/apply"): Rule(roles=frozenset({Role.ADMIN})),
     ("GET", f"{PREFIX}/approvals"): Rule(roles=frozenset({Role.ADMIN})),
     ("POST", f"{PREFIX}/approvals"): Rule(roles=frozenset({Role.ADMIN})),
+    ("POST", f"{PREFIX}/approvals/refusals"): Rule(roles=frozenset({Role.ADMIN})),
     ("GET", f"{PREFIX}/events"): _ALL,
 }
 

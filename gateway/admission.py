@@ -49,13 +49,9 @@ class Admission:
         if outcome.pending_cut == decision.reason:
             return False
         judgement = breaker.judge(
-            cuts_at=holds.placed_times(
-                connection,
-                reasons={Reason.ARREARS, *self._on_probation(connection, now=now)},
-                since=now - timedelta(seconds=breaker.WINDOW_S),
-            ),
+            cuts_at=holds.counted_times(connection, since=now - timedelta(seconds=breaker.WINDOW_S)),
             rooms=self._rooms,
-            waiting=sum(cut.approved_at is None for cut in books_control.pending(connection)),
+            waiting=sum(cut.waits for cut in books_control.pending(connection)),
             deferred=decision.deferred,
             now=now,
         )

@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from dormpower.books import alarms, commands, intents, meter_changes, quarantines, shadow, states
+from dormpower.books import control as books_control
 from dormpower.books.database import Books
 from dormpower.books.intents import Intent
 from dormpower.clock import Clock
@@ -415,7 +416,13 @@ class Control:
             await self._look_at_chunk(chunk)
             while await self.handle_intents():
                 pass
+        await self.run_on_writer(self._ask_again)
         await self._contacts.sweep()
+
+    def _ask_again(self) -> None:
+        now = self._clock.now()
+        with self._books.write() as connection:
+            books_control.ask_again(connection, now)
 
     async def _look_at_chunk(self, circuit_ids: set[str]) -> None:
         async with self.turn:

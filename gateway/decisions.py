@@ -212,7 +212,8 @@ class Decider:
         circuit_id = memory.circuit.circuit_id
         if not memory.circuit.has_relay:
             return False  # metered and never cut
-        if not decision.shadow and self._admission.counts(connection, decision, policy, now=now):
+        counted = not decision.shadow and self._admission.counts(connection, decision, policy, now=now)
+        if counted:
             if base_moved(connection, memory, outcome):
                 return True  # the books know of a payment that memory does not: look again
             if not self._admission.admits(connection, circuit_id, decision, outcome, now=now):
@@ -225,6 +226,7 @@ class Decider:
             evidence={"sampling_period_s": outcome.sampling_period_s, **decision.evidence},
             shadow=decision.shadow,
             expected_release_at=decision.expected_release_at,
+            counted=counted,
             now=now,
         )
         if outcome.pending_cut == decision.reason:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from api.access import Allowed, Context
 from api.json_response import Json
+from api.problems import Problem, Refusal
 from api.queries import Line
 from api.roles import PREFIX
 from dormpower.books import control
@@ -19,7 +20,10 @@ MAX_CIRCUITS = 1000
 
 
 class PendingCutJson(BaseModel):
-    """A cut that waits; the circuit stays supplied until it is approved."""
+    """A cut that waits; the circuit stays supplied until it is approved.
+
+    A refused one is not made for a day; if it is still due then, it waits again.
+    """
 
     circuit_id: str
     reason: str
@@ -27,6 +31,9 @@ class PendingCutJson(BaseModel):
     approved_at: datetime | None
     approved_by: str | None
     evidence: dict[str, Any]
+    refused_at: datetime | None
+    refused_by: str | None
+    refusal: str | None
 
 
 class PendingCutsJson(BaseModel):
@@ -41,6 +48,21 @@ class ApprovalRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     circuit_ids: Annotated[list[Line], Field(min_length=1, max_length=MAX_CIRCUITS)] | None
+
+
+class RefusalRequest(BaseModel):
+    """Which cuts are wrong, and why; null for all that wait."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    circuit_ids: Annotated[list[Line], Field(min_length=1, max_length=MAX_CIRCUITS)] | None
+    reason: Line
+
+
+class RefusalJson(BaseModel):
+    """How many cuts were refused now."""
+
+    refused: int
 
 
 class ApprovalJson(BaseModel):
@@ -72,3 +94,20 @@ def approve_cuts(wanted: ApprovalRequest, allowed: Allowed, context: Context) ->
         )
     context.wake()
     return Json({"approved": approved})
+
+
+@router.post("/approvals/refusals", response_model=RefusalJson, summary="Refuse cuts that wait")
+def refuse_cuts(wanted: RefusalRequest, allowed: Allowed, context: Context) -> Response:
+    """Say no to cuts that the breaker holds back, so that they keep no other cut from passing."""
+    try:
+        with context.books.write() as connection:
+            refused = control.refuse_cuts(
+                connection,
+                circuit_ids=wanted.circuit_ids,
+                actor=allowed.principal.user.username,
+                reason=wanted.reason,
+                now=context.clock.now(),
+            )
+    except control.UnableToRefuseCutsError as refusal:
+        raise Refusal(Problem.INVALID, str(refusal)) from refusal
+    return Json({"refused": refused})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,13 @@ from dormpower.domain.arrears import NO_WARNINGS, Warnings
 from dormpower.domain.holds import Enforcement, SupplyState
 from dormpower.domain.reconcile import Control
 from dormpower.domain.samples import Relay
+
+# *Suggested*: time to find out what is wrong with the price, the readings or the policy.
+REFUSED_S = 24 * 3600
+
+
+class UnableToRefuseCutsError(Exception):
+    """The cuts can't be refused as asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +40,10 @@ class ControlPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingCut:
-    """A cut that the breaker put off until a person approves it (invariant 24); no hold."""
+    """A cut that the breaker put off until a person approves it (invariant 24); no hold.
+
+    A refused one is not made, and keeps no other from passing; after `REFUSED_S` it waits anew.
+    """
 
     circuit_id: str
     reason: str
@@ -41,6 +51,14 @@ class PendingCut:
     approved_at: datetime | None
     approved_by: str | None
     evidence: Mapping[str, Any]
+    refused_at: datetime | None
+    refused_by: str | None
+    refusal: str | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether nobody has decided on it."""
+        return self.approved_at is None and self.refused_at is None
 
 
 def points(connection: Connection, circuit_ids: Sequence[str] | None = None) -> dict[str, ControlPoint]:
@@ -97,15 +115,7 @@ def pend_cut(
         .on_conflict_do_nothing()
         .returning(pending_cuts.c.circuit_id)
     )
-    alarms.raise_alarm(
-        connection,
-        kind=AlarmKind.CUTS_PENDING_APPROVAL,
-        priority=PRIORITIES[AlarmKind.CUTS_PENDING_APPROVAL],
-        subject_kind="site",
-        subject_id="cuts",
-        detail={"first_circuit_id": circuit_id, "reason": reason},
-        now=now,
-    )
+    _tell_of_waiting(connection, circuit_id=circuit_id, detail={"reason": reason}, now=now)
     return added is not None
 
 
@@ -128,33 +138,101 @@ def pending(connection: Connection) -> list[PendingCut]:
 def approve_cuts(
     connection: Connection, *, circuit_ids: Sequence[str] | None, actor: str, now: datetime
 ) -> int:
-    """Let waiting cuts through (all of them for None); each is judged anew before it is made."""
-    query = sa.update(pending_cuts).where(pending_cuts.c.approved_at.is_(None))
-    if circuit_ids is not None:
-        query = query.where(pending_cuts.c.circuit_id.in_(list(circuit_ids)))
-    approved = connection.execute(
-        query.values(approved_at=now, approved_by=actor).returning(pending_cuts.c.circuit_id)
-    ).scalars()
-    found = sorted(set(approved))
+    """Let cuts through, all that wait for None; each is judged anew before it is made.
+
+    One that was refused may still be approved, by its name.
+    """
+    values = {"approved_at": now, "approved_by": actor, "refused_at": None, "refused_by": None, "refusal": None}
+    open_to = _WAITS if circuit_ids is None else pending_cuts.c.approved_at.is_(None)
+    found = _decide_on(connection, circuit_ids, open_to, values)
     for circuit_id in found:
         intents.leave(connection, circuit_id=circuit_id, cause="cut.approved", now=now)
-        audit_log.write(
-            connection,
-            actor=actor,
-            action="cut.approve",
-            subject_kind="circuit",
-            subject_id=circuit_id,
-            detail={},
-            now=now,
-        )
-    _clear_when_none_waits(connection, now)
+    _after_decision(connection, found, action="cut.approve", actor=actor, detail={}, now=now)
     return len(found)
 
 
-def _clear_when_none_waits(connection: Connection, now: datetime) -> None:
-    waiting = connection.scalar(
-        sa.select(sa.func.count()).select_from(pending_cuts).where(pending_cuts.c.approved_at.is_(None))
+def refuse_cuts(
+    connection: Connection, *, circuit_ids: Sequence[str] | None, actor: str, reason: str, now: datetime
+) -> int:
+    """Say no to cuts that wait (all of them for None): they are not made for `REFUSED_S`.
+
+    Raises UnableToRefuseCutsError without a reason.
+    """
+    if not reason.strip():
+        raise UnableToRefuseCutsError("reason: expected why these cuts are wrong, got nothing")
+    values = {"refused_at": now, "refused_by": actor, "refusal": reason}
+    found = _decide_on(connection, circuit_ids, _WAITS, values)
+    _after_decision(connection, found, action="cut.refuse", actor=actor, detail={"reason": reason}, now=now)
+    return len(found)
+
+
+def ask_again(connection: Connection, now: datetime) -> int:
+    """Let refused cuts that are still due after `REFUSED_S` wait for a person again; return how many.
+
+    They don't pass by themselves: what was wrong with them has not been put right.
+    """
+    since = now - timedelta(seconds=REFUSED_S)
+    values = {"refused_at": None, "refused_by": None, "refusal": None}
+    found = _decide_on(connection, None, pending_cuts.c.refused_at <= since, values)
+    if found:
+        _tell_of_waiting(connection, circuit_id=found[0], detail={"asked_again": len(found)}, now=now)
+    return len(found)
+
+
+_WAITS = sa.and_(pending_cuts.c.approved_at.is_(None), pending_cuts.c.refused_at.is_(None))
+
+
+def _decide_on(
+    connection: Connection,
+    circuit_ids: Sequence[str] | None,
+    condition: sa.ColumnElement[bool],
+    values: Mapping[str, Any],
+) -> list[str]:
+    query = sa.update(pending_cuts).where(condition)
+    if circuit_ids is not None:
+        query = query.where(pending_cuts.c.circuit_id.in_(list(circuit_ids)))
+    found = connection.execute(query.values(**values).returning(pending_cuts.c.circuit_id)).scalars()
+    return sorted(set(found))
+
+
+def _after_decision(
+    connection: Connection,
+    circuit_ids: Sequence[str],
+    *,
+    action: str,
+    actor: str,
+    detail: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    for circuit_id in circuit_ids:
+        audit_log.write(
+            connection,
+            actor=actor,
+            action=action,
+            subject_kind="circuit",
+            subject_id=circuit_id,
+            detail=dict(detail),
+            now=now,
+        )
+    _clear_when_none_waits(connection, now)
+
+
+def _tell_of_waiting(
+    connection: Connection, *, circuit_id: str, detail: Mapping[str, Any], now: datetime
+) -> None:
+    alarms.raise_alarm(
+        connection,
+        kind=AlarmKind.CUTS_PENDING_APPROVAL,
+        priority=PRIORITIES[AlarmKind.CUTS_PENDING_APPROVAL],
+        subject_kind="site",
+        subject_id="cuts",
+        detail={"first_circuit_id": circuit_id, **detail},
+        now=now,
     )
+
+
+def _clear_when_none_waits(connection: Connection, now: datetime) -> None:
+    waiting = connection.scalar(sa.select(sa.func.count()).select_from(pending_cuts).where(_WAITS))
     if not waiting:
         alarms.clear_alarm(
             connection,

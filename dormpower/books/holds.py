@@ -8,7 +8,7 @@ Who may release what (invariant 15): a rule's hold only the rule that placed it 
 holder, or an admin with a recorded reason.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,10 +79,12 @@ def place(
     expected_release_at: datetime | None = None,
     note: str | None = None,
     scoped_hold_id: str = "",
+    counted: bool = False,
 ) -> str:
     """Place a hold and return its id; where the same one stands already, that one's id, and nothing is written.
 
     The same one: same circuit, reason, holder, shadow and scoped hold. `placed_by` is `rule:NAME` or a user.
+    `counted`: it is one of those that the breaker counts (invariant 24).
     """
     states.lock(connection, circuit_id)
     standing_id = connection.scalar(
@@ -111,6 +113,7 @@ def place(
             evidence=dict(evidence),
             expected_release_at=expected_release_at,
             scoped_hold_id=scoped_hold_id,
+            counted=counted,
         )
     )
     _after_change(
@@ -284,19 +287,10 @@ def members(connection: Connection, scoped_hold_id: str, *, limit: int) -> list[
     return [hold for held in found.values() for hold in held]
 
 
-def placed_times(connection: Connection, *, reasons: Collection[Reason], since: datetime) -> list[datetime]:
-    """Return when enforced holds of these reasons were placed after `since`, oldest first."""
-    return list(
-        connection.scalars(
-            sa.select(holds.c.placed_at)
-            .where(
-                holds.c.reason.in_(sorted(reason.value for reason in reasons)),
-                holds.c.shadow.is_(sa.false()),
-                holds.c.placed_at > since,
-            )
-            .order_by(holds.c.placed_at)
-        )
-    )
+def counted_times(connection: Connection, *, since: datetime) -> list[datetime]:
+    """Return when the holds that the breaker counts were placed after `since`, oldest first."""
+    query = sa.select(holds.c.placed_at).where(holds.c.counted.is_(sa.true()), holds.c.placed_at > since)
+    return list(connection.scalars(query.order_by(holds.c.placed_at)))
 
 
 def _find(

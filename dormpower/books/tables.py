@@ -386,6 +386,7 @@ holds = Table(
     Column("released_at", Instant),
     Column("released_by", String),
     Column("release_evidence", Json),
+    Column("counted", Boolean, nullable=False, server_default=sa.false()),  # by the breaker (invariant 24)
     sa.Index(
         "uq_holds_standing",
         "circuit_id",
@@ -539,6 +540,9 @@ pending_cuts = Table(
     Column("approved_at", Instant),
     Column("approved_by", String),
     Column("evidence", Json, nullable=False),
+    Column("refused_at", Instant),
+    Column("refused_by", String),
+    Column("refusal", String),  # why
 )
 
 alarms = Table(

@@ -23,8 +23,19 @@ def list_approvals(config: ConfigOption = None, as_json: JsonOption = False) -> 
         show_json({"items": found})
         return
     show_table(
-        ("circuit", "reason", "waits since", "approved", "by"),
-        ((one.circuit_id, one.reason, one.since_at, one.approved_at, one.approved_by) for one in found),
+        ("circuit", "reason", "waits since", "approved", "by", "refused", "by"),
+        (
+            (
+                one.circuit_id,
+                one.reason,
+                one.since_at,
+                one.approved_at,
+                one.approved_by,
+                one.refused_at,
+                one.refused_by,
+            )
+            for one in found
+        ),
         zone=settings.zone,
     )
 
@@ -44,3 +55,22 @@ def approve(
         approved = control.approve_cuts(connection, circuit_ids=circuits or None, actor=operator(), now=now)
     send_wake(settings.folder)
     typer.echo(f"approved: {approved}")
+
+
+@app.command("refuse")
+def refuse(
+    reason: Annotated[str, typer.Option("--reason", help="Why these cuts are wrong.")],
+    circuits: Annotated[list[str] | None, typer.Argument(metavar="[CIRCUIT]…")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All cuts that wait.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say no to cuts: they are not made for a day, and keep no other cut from passing."""
+    if everything == bool(circuits):
+        raise typer.BadParameter("expected circuits, or --all")
+    settings = load(config)
+    now, _ = campus_now(settings)
+    with site_books(settings) as books, books.write() as connection:
+        refused = control.refuse_cuts(
+            connection, circuit_ids=circuits or None, actor=operator(), reason=reason, now=now
+        )
+    typer.echo(f"refused: {refused}")

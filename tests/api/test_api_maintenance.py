@@ -151,6 +151,19 @@ def test_an_admin_approves_cuts_that_wait(campus, chosen):
     assert campus.ask("admin", "POST", "/approvals", json={"circuit_ids": None}).json() == {"approved": 0}
 
 
+def test_an_admin_refuses_cuts_that_wait(campus):
+    with campus.books.write() as connection:
+        control.pend_cut(connection, circuit_id=CIRCUIT, reason="arrears", evidence={}, now=campus.clock.now())
+    path = "/approvals/refusals"
+    assert campus.ask("admin", "POST", path, json={"circuit_ids": None, "reason": " "}).status_code == 422
+    refusal = {"circuit_ids": [CIRCUIT], "reason": "a wrong price"}
+    assert campus.ask("admin", "POST", path, json=refusal).json() == {"refused": 1}
+    assert campus.ask("admin", "POST", path, json=refusal).json() == {"refused": 0}
+    (cut,) = campus.ask("admin", "GET", "/approvals").json()["items"]
+    assert (cut["refused_by"], cut["refusal"], cut["approved_at"]) == ("admin", "a wrong price", None)
+    assert campus.ask("maintenance", "GET", "/alarms?state=active").json()["items"] == []
+
+
 def test_a_quarantine_that_is_not_there_cant_be_decided(campus):
     decision = {"decision": "dismiss", "note": "checked"}
     assert campus.ask("admin", "POST", "/quarantines/1/decision", json=decision).status_code == 404

@@ -74,6 +74,7 @@ ALLOWED = {
     "POST /policies/proposals/{proposal_id}/apply": {"admin"},
     "GET /approvals": {"admin"},
     "POST /approvals": {"admin"},
+    "POST /approvals/refusals": {"admin"},
     "GET /events": {"student", *STAFF},
 }
 QUERIES = {
@@ -101,6 +102,7 @@ BODIES = {
         "note": "new room",
     },
     "POST /approvals": {"circuit_ids": None},
+    "POST /approvals/refusals": {"circuit_ids": None, "reason": "a wrong price"},
     "POST /policies/proposals": {"section": "overload", "content": {"mode": "off"}, "note": "exam weeks"},
     "POST /policies/proposals/{proposal_id}/apply": {"circuits": 0},
     "POST /lockouts": {"scope": {"room_id": OWN}, "reason": "riser"},

@@ -199,6 +199,19 @@ def test_cuts_that_wait_are_listed_and_approved_by_name_or_all(desk):
     assert ("cut.approve", operator()) in desk.audited()
 
 
+def test_cuts_that_wait_are_refused_with_a_reason(desk):
+    with desk.books.write() as connection:
+        control.pend_cut(connection, circuit_id="r-1-ac", reason="arrears", evidence={}, now=desk.now)
+    assert desk.run("approval", "refuse", "--all").exit_code == 2
+    assert desk.run("approval", "refuse", "--reason", "wrong price").exit_code == 2
+    blank = desk.run("approval", "refuse", "--all", "--reason", " ")
+    assert isinstance(blank.exception, control.UnableToRefuseCutsError)
+    assert "refused: 1" in desk.run("approval", "refuse", "r-1-ac", "--reason", "wrong price").stdout
+    (cut,) = desk.json("approval", "list")["items"]
+    assert (cut["refused_by"], cut["refusal"]) == (operator(), "wrong price")
+    assert ("cut.refuse", operator()) in desk.audited()
+
+
 def test_alarms_are_listed_acknowledged_put_aside_and_brought_back(desk):
     desk.place()
     (raised,) = desk.json("alarm", "list", "--kind", "load_off")["items"]

@@ -1,0 +1,144 @@
+"""The breaker at work: which holds it counts, and what a person's no does (invariant 24)."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from dormpower.books import control as books_control
+from dormpower.books import outages
+from dormpower.books.database import Books
+from dormpower.books.tables import audit_log, pending_cuts
+from dormpower.domain.curfew import CurfewPolicy
+from dormpower.domain.holds import Reason
+from dormpower.domain.scopes import Scope, Where
+from gateway.schedule_rule import ScheduleRule
+from tests.gateway.control_world import NOON, ZONE, World
+
+BUILDING = Scope(campus="south", building="01")
+ALL = 25
+LAST = f"r-{ALL}-ac"
+
+
+def start(books: Books) -> World:
+    """A site whose circuits but the last are all out of energy at the next sample, and were warned long ago."""
+    world = World(books, rooms_count=ALL + 1)
+    where = {
+        one.circuit_id: Where(campus="south", building="01", floor="1", room_id=one.room_id, kind="ac")
+        for one in world.circuits.values()
+    }
+    world.schedule = ScheduleRule(CurfewPolicy(zone=ZONE), where)
+    world.control = world.start()
+    world.sample()
+    return world
+
+
+def out_of_energy(world: World, circuit_ids: Iterable[str]) -> None:
+    two_days_ago = (NOON - timedelta(days=2)).isoformat()
+    for circuit_id in circuit_ids:
+        world.sample(wh=97_000, only=circuit_id, after_s=0.001)
+        with world.books.write() as connection:
+            books_control.save(
+                connection,
+                circuit_id=circuit_id,
+                now=world.clock.now(),
+                arrears={"first_at": two_days_ago, "second_at": two_days_ago, "mode": "enforce"},
+            )
+    world.run(world.control.sweep())
+    for circuit_id in circuit_ids:
+        world.sample(wh=4_000, only=circuit_id, after_s=0.001)
+
+
+def cut(world: World) -> list[str]:
+    return [one for one in world.circuits if Reason.ARREARS in world.standing(one)]
+
+
+def refuse(world: World, circuit_ids: list[str] | None = None) -> int:
+    with world.books.write() as connection:
+        return books_control.refuse_cuts(
+            connection, circuit_ids=circuit_ids, actor="admin", reason="wrong price", now=world.clock.now()
+        )
+
+
+def test_an_announced_outage_of_a_building_is_not_counted(books: Books) -> None:
+    world = start(books)
+    now = world.clock.now()
+    with world.books.write() as connection:
+        outages.announce(
+            connection,
+            scope=BUILDING,
+            from_at=now + timedelta(seconds=10),
+            to_at=now + timedelta(hours=1),
+            note="transformer",
+            actor="li",
+            now=now,
+        )
+    world.settle()
+    world.clock.advance(20)
+    world.run(world.control.look_due())
+    world.settle()
+    assert all(world.standing(one) == [Reason.CURFEW] for one in world.circuits)
+    out_of_energy(world, [LAST])
+    assert cut(world) == [LAST]
+    assert world.active_alarms() == []
+    world.close()
+
+
+def test_who_refuses_cuts_lets_others_pass_and_is_asked_again_after_a_day(books: Books) -> None:
+    world = start(books)
+    out_of_energy(world, [one for one in world.circuits if one != LAST])
+    assert len(cut(world)) == 20
+    assert world.active_alarms() == ["cuts_pending_approval"]
+    assert refuse(world) == ALL - 20
+    assert world.active_alarms() == []
+    world.sample(after_s=600)
+    assert len(cut(world)) == 20
+    out_of_energy(world, [LAST])
+    assert LAST in cut(world)  # the breaker is closed again
+    world.sample(after_s=23 * 3600)
+    world.run(world.control.sweep())
+    assert (len(cut(world)), world.active_alarms()) == (21, [])
+    world.sample(after_s=3600)
+    world.run(world.control.sweep())
+    world.sample()
+    assert (len(cut(world)), world.active_alarms()) == (21, ["cuts_pending_approval"])
+    with world.books.write() as connection:
+        approved = books_control.approve_cuts(
+            connection, circuit_ids=None, actor="admin", now=world.clock.now()
+        )
+        refusals = connection.scalar(sa.select(sa.func.count()).where(audit_log.c.action == "cut.refuse"))
+    assert (approved, refusals) == (5, 5)
+    world.settle()
+    assert len(cut(world)) == ALL + 1
+    world.close()
+
+
+def test_a_refused_cut_is_forgotten_when_its_cause_is_gone_and_approved_by_name_alone(
+    sqlite_books: Books,
+) -> None:
+    world = start(sqlite_books)
+    out_of_energy(world, [one for one in world.circuits if one != LAST])
+    refuse(world)
+    waiting = sorted(set(world.circuits) - set(cut(world)) - {LAST})
+    with world.books.write() as connection:
+        now = world.clock.now()
+        assert books_control.approve_cuts(connection, circuit_ids=None, actor="admin", now=now) == 0
+        assert books_control.approve_cuts(connection, circuit_ids=waiting[:1], actor="admin", now=now) == 1
+    world.settle()
+    assert waiting[0] in cut(world)
+    world.pay(waiting[1], 50_000)
+    world.sample(after_s=0.001)
+    with world.books.read() as connection:
+        left = set(connection.scalars(sa.select(pending_cuts.c.circuit_id)))
+    assert left == set(waiting[2:])
+    world.close()
+
+
+def test_a_refusal_has_a_reason(sqlite_books: Books) -> None:
+    world = World(sqlite_books)
+    with world.books.write() as connection, pytest.raises(books_control.UnableToRefuseCutsError):
+        books_control.refuse_cuts(
+            connection, circuit_ids=None, actor="admin", reason=" ", now=world.clock.now()
+        )
+    world.close()
