@@ -35,7 +35,7 @@ from gateway.decisions import Decider, PaymentPending
 from gateway.looking import Look, Outcome, outcome_at_start, watch
 from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 from gateway.ports import Switch
-from gateway.reconciler import Reconciler
+from gateway.reconciler import Reconciler, Room
 
 log = structlog.get_logger()
 
@@ -68,6 +68,7 @@ class Control:
         reload: Callable[[str], None] = lambda _: None,
         wake: WakeListener | None = None,
         spread: SpreadPolicy | None = None,
+        room: Room | None = None,
     ) -> None:
         self._books = books
         self._clock = clock
@@ -110,6 +111,7 @@ class Control:
             reachable=self._contacts.reachable,
             stale_after_s=stale_after_s,
             spread=spread,
+            room=room,
         )
 
     def _go_by(self, policies: Sequence[Policy], warning_channels: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from dormpower.books import permits, policies
 from dormpower.books import trips as books_trips
 from dormpower.books.tables import account_links, meter_points, rooms
 from dormpower.domain.arrears import NO_WARNINGS, Warnings
-from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, SupplyState, wanted_relay
+from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, Reason, SupplyState, wanted_relay
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
@@ -93,6 +93,7 @@ class CircuitMemory:
     failures: int = 0
     last_try_at: datetime | None = None
     after_trip_or_shed: bool = False
+    freed_of: frozenset[Reason] = frozenset()  # what kept it off last, in this run
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()
     # what the rules make of the samples, by rule; `kept` is as much of it as the books hold
@@ -112,8 +113,16 @@ class CircuitMemory:
         """Take over the standing holds, and remember that a trip or shed stood until the relay has closed."""
         if any(hold.reason in TRIPS_AND_SHEDS and not hold.shadow for hold in holds):
             self.after_trip_or_shed = True
+        wanted = wanted_relay(holds)
+        if self.wanted is Relay.OPEN and wanted is Relay.CLOSED:
+            self.freed_of = frozenset(hold.reason for hold in self.holds if not hold.shadow)
         self.holds = holds
-        self.wanted = wanted_relay(holds)
+        self.wanted = wanted
+
+    @property
+    def closes_first(self) -> bool:
+        """Whether a closing goes ahead of others: a payment brought it about, or the room's supply is kept."""
+        return self.keep_supply or self.freed_of == {Reason.ARREARS}
 
     def begin_batch(self, token: object) -> None:
         """Let the batch that `token` names start from what is known."""

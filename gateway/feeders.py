@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, feeders, holds, policies
+from dormpower.books import alarms, commands, feeders, holds, policies
 from dormpower.books.database import Books
 from dormpower.books.tables import holds as holds_table
 from dormpower.clock import Clock
@@ -26,7 +26,6 @@ from dormpower.domain.feeder_facts import (
     NO_FEEDER_STATE,
     Facts,
     FeederAlarm,
-    FeederFacts,
     Load,
     Plan,
     Restore,
@@ -36,17 +35,16 @@ from dormpower.domain.feeder_facts import (
     ShedState,
 )
 from dormpower.domain.holds import Enforcement, Reason
-from dormpower.domain.samples import ModuleSample, Observation
-from dormpower.domain.scopes import where_of
 from dormpower.domain.shedding import RULE, plan
 from dormpower.domain.site import Site
 from gateway.control_memory import CircuitMemory
+from gateway.feeder_readings import FeederReadings
+from gateway.feeder_rooms import FeederRooms
 from gateway.policies import described
 
 log = structlog.get_logger()
 
 HOLDS_AT_ONCE = 20  # in one transaction, so that intake never waits long
-AHEAD = timedelta(seconds=30)  # a feeder meter's clock may be ahead of ours by this much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +70,14 @@ def _holds_so(policy: SheddingPolicy, hold: StandingShed) -> bool:
     return policy.mode is not Enforcement.OFF and hold.shadow is (policy.mode is Enforcement.SHADOW)
 
 
+def _off_after(made: Plan, standing: Mapping[str, StandingShed]) -> set[str]:
+    """Return the circuits that are shed once a plan is done."""
+    back = {one.circuit_id for one in made.restores}
+    return ({*standing} - back) | {one.circuit_id for one in made.sheds}
+
+
 class FeederControl:
-    """The shedding of a site. `note_` methods and `cycle` belong to the event loop's thread."""
+    """The shedding of a site. `cycle` belongs to the event loop's thread."""
 
     def __init__(
         self,
@@ -81,16 +85,17 @@ class FeederControl:
         books: Books,
         clock: Clock,
         site: Site,
-        policy: SheddingPolicy,
+        readings: FeederReadings,
+        rooms: FeederRooms,
         configured: SheddingPolicy | None = None,
         memory: Callable[[str], CircuitMemory],
         reachable: Callable[[CircuitMemory], bool],
         handle_intents: Callable[[], Awaitable[int]],
+        kick: Callable[[str], None],
         executor: Executor,
         zone: ZoneInfo,
     ) -> None:
-        self.policy = policy
-        self._configured = configured or policy
+        self._configured = configured or rooms.policy
         self._books = books
         self._clock = clock
         self._site = site
@@ -101,45 +106,18 @@ class FeederControl:
         self._days = CampusDays(zone)
         self._state = ShedState()
         self._listening_since_at = clock.now()
-        self._meters: dict[tuple[str, int], tuple[int, datetime]] = {}
-        self._powers: dict[str, tuple[int, datetime]] = {}
-        self._feeder_channels = {
-            (feeder.meter_module_id, feeder.meter_channel or 0)
-            for feeder in site.feeders
-            if feeder.meter_module_id is not None
-        }
-        self._modules = {module.module_id for module in site.modules}
-        self._where_of = where_of(site)
-        known = {feeder.feeder_id for feeder in site.feeders}
-        self._circuits = {
-            circuit.circuit_id: (room, circuit)
-            for room in site.rooms
-            if room.feeder in known
-            for circuit in room.circuits
-        }
+        self._readings = readings
+        self._rooms = rooms
+        self._kick = kick
 
-    # --- what was heard ------------------------------------------------------------------------------------
+    @property
+    def policy(self) -> SheddingPolicy:
+        """What is in force, for closings too."""
+        return self._rooms.policy
 
-    def take_meters(self, sample: ModuleSample) -> ModuleSample | None:
-        """Take the feeder meters' channels out of a sample; None where nothing is left for intake."""
-        kept = []
-        for channel in sample.channels:
-            key = (sample.module_id, channel.channel)
-            if key not in self._feeder_channels:
-                kept.append(channel)
-            elif channel.power_w is not None and sample.at <= self._clock.now() + AHEAD:
-                before = self._meters.get(key)
-                if before is None or sample.at > before[1]:
-                    self._meters[key] = (round(channel.power_w), sample.at)
-        if len(kept) == len(sample.channels):
-            return sample
-        return replace(sample, channels=kept) if kept else None
-
-    def note(self, observations: Iterable[Observation]) -> None:
-        """Take note of circuits' powers, after the commit of their batch."""
-        for one in observations:
-            if one.circuit_id in self._circuits and one.sample.power_w is not None:
-                self._powers[one.circuit_id] = (round(one.sample.power_w), one.at)
+    @policy.setter
+    def policy(self, policy: SheddingPolicy) -> None:
+        self._rooms.adopt(policy)
 
     # --- deciding ------------------------------------------------------------------------------------------
 
@@ -149,6 +127,9 @@ class FeederControl:
         with self._books.write() as connection:
             feeders.keep_only(connection, [feeder.feeder_id for feeder in self._site.feeders])
             self._state = feeders.load(connection)
+            since = now - timedelta(seconds=self.policy.pickup_s)
+            closed_at = commands.closings_since(connection, sorted(self._readings.circuits), since)
+            self._rooms.take_up(self._state.turns, closed_at)
             self.take_over(connection, self.policy, self._configured, now=now)
 
     def take_over(
@@ -167,7 +148,7 @@ class FeederControl:
         """
         policies.record(connection, rule=RULE, described=described(configured), actor=actor, now=now)
         for hold in self._standing(connection):
-            if hold.circuit_id not in self._circuits or not _holds_so(policy, hold):
+            if hold.circuit_id not in self._readings.circuits or not _holds_so(policy, hold):
                 self._release(connection, hold, {"why": "not_in_force", "mode": policy.mode}, now)
 
     async def run(self) -> None:
@@ -184,8 +165,16 @@ class FeederControl:
 
     async def cycle(self) -> Plan:
         """Make one decision and put it on record; the reconciler follows."""
-        loads = self._loads(self.policy)
-        made = await asyncio.get_running_loop().run_in_executor(self._executor, lambda: self._decide(loads))
+        self._rooms.begin_plan()
+        try:
+            loads = self._loads(self.policy)
+            made, short = await asyncio.get_running_loop().run_in_executor(
+                self._executor, lambda: self._decide(loads)
+            )
+        except BaseException:
+            self._ask_again(self._rooms.drop_plan())
+            raise
+        self._ask_again(self._rooms.end_plan(made, short=short))
         if made.sheds or made.restores:
             log.info(
                 "shedding.decided",
@@ -217,65 +206,51 @@ class FeederControl:
         """Go by another policy from now on: on the writer thread, after the commit of its `take_over`."""
         self.policy, self._configured = policy, configured
 
+    def _ask_again(self, circuit_ids: Iterable[str]) -> None:
+        for circuit_id in circuit_ids:
+            self._kick(circuit_id)
+
     @property
     def _shadow(self) -> bool:
         return self.policy.mode is Enforcement.SHADOW
 
     def _loads(self, policy: SheddingPolicy) -> list[Load]:
         """Return what memory knows of the circuits; our own holds are added from the books."""
-        found = []
-        for circuit_id, (room, circuit) in self._circuits.items():
+        found, now = [], self._clock.now()
+        for circuit_id, (room, circuit) in self._readings.circuits.items():
             memory = self._memory(circuit_id)
-            shed_as = policy.shed_as(self._where_of[circuit_id])
-            power = self._powers.get(circuit_id)
-            fresh = power is not None and self._clock.now() - power[1] <= timedelta(
-                seconds=policy.power_stale_s
+            shed_as = policy.shed_as(self._readings.where_of[circuit_id])
+            power_w, power_at = self._readings.power(circuit_id)
+            fresh = power_at is not None and now - power_at <= timedelta(seconds=policy.power_stale_s)
+            load = Load(
+                circuit_id=circuit_id,
+                room_id=room.room_id,
+                feeder_id=str(room.feeder),
+                kind=circuit.kind.value,
+                power_w=power_w,
+                power_at=power_at,
+                relay=memory.judged.relay,
+                opened_at=memory.opened_at,
+                held=any(not hold.shadow and hold.reason is not Reason.SHED for hold in memory.holds),
+                exempt=memory.keep_supply or shed_as is ShedAs.NEVER,
+                last=shed_as is ShedAs.LAST,
+                switchable=memory.circuit.has_relay and memory.circuit.has_readback,
+                online=memory.seen and fresh and self._reachable(memory),
+                min_off_s=0.0 if policy.mode is Enforcement.SHADOW else memory.circuit.min_off_s,
+                lately_w=self._readings.lately_w(circuit_id),
             )
-            found.append(
-                Load(
-                    circuit_id=circuit_id,
-                    room_id=room.room_id,
-                    feeder_id=str(room.feeder),
-                    kind=circuit.kind.value,
-                    power_w=None if power is None else power[0],
-                    power_at=None if power is None else power[1],
-                    relay=memory.judged.relay,
-                    opened_at=memory.opened_at,
-                    held=any(not hold.shadow and hold.reason is not Reason.SHED for hold in memory.holds),
-                    exempt=memory.keep_supply or shed_as is ShedAs.NEVER,
-                    last=shed_as is ShedAs.LAST,
-                    switchable=memory.circuit.has_relay and memory.circuit.has_readback,
-                    online=memory.seen and fresh and self._reachable(memory),
-                    min_off_s=0.0 if policy.mode is Enforcement.SHADOW else memory.circuit.min_off_s,
-                )
-            )
+            found.append(self._rooms.with_closing(load))
         return found
 
-    def _feeder_facts(self) -> tuple[FeederFacts, ...]:
-        found = []
-        for feeder in self._site.feeders:
-            key = (feeder.meter_module_id or "", feeder.meter_channel or 0)
-            heard = self._meters.get(key)
-            found.append(
-                FeederFacts(
-                    feeder_id=feeder.feeder_id,
-                    parent=feeder.parent,
-                    limit_w=feeder.limit_w,
-                    metered=feeder.meter_module_id in self._modules,
-                    power_w=None if heard is None else heard[0],
-                    power_at=None if heard is None else heard[1],
-                )
-            )
-        return tuple(found)
-
-    def _decide(self, loads: Sequence[Load]) -> Plan:
-        """Plan and write, on the writer thread."""
+    def _decide(self, loads: Sequence[Load]) -> tuple[Plan, frozenset[str]]:
+        """Plan and write, on the writer thread; also the feeders for whose sake somebody is shed then."""
         now = self._clock.now()
         with self._books.read() as connection:
             standing = {hold.circuit_id: hold for hold in self._standing(connection)}
         made = self._plan(self.policy, loads, standing, now)
         self._write(made, standing, now)
-        return made
+        off, turns = _off_after(made, standing), made.state.turns
+        return made, frozenset(str(turns[circuit_id].feeder_id) for circuit_id in off & turns.keys())
 
     def _plan(
         self,
@@ -285,7 +260,7 @@ class FeederControl:
         now: datetime,
     ) -> Plan:
         facts = Facts(
-            feeders=self._feeder_facts(),
+            feeders=self._readings.feeder_facts(),
             loads=tuple(
                 replace(load, shed_at=standing[load.circuit_id].placed_at)
                 if load.circuit_id in standing
@@ -358,7 +333,7 @@ class FeederControl:
         self, connection: Connection, hold: StandingShed, evidence: Mapping[str, object], now: datetime
     ) -> None:
         holds.release(connection, hold_id=hold.hold_id, released_by=RULE, evidence=evidence, now=now)
-        room = self._circuits.get(hold.circuit_id)
+        room = self._readings.circuits.get(hold.circuit_id)
         if room is not None:
             feeders.note_turn(
                 connection,
@@ -401,11 +376,9 @@ class FeederControl:
     def _circuits_off(self, made: Plan, standing: Mapping[str, StandingShed]) -> dict[str, int]:
         """Count what is shed below each feeder once the plan is done."""
         parents = {feeder.feeder_id: feeder.parent for feeder in self._site.feeders}
-        gone = {one.circuit_id for one in made.restores}
-        off = ({*standing} - gone) | {one.circuit_id for one in made.sheds}
         counts: dict[str, int] = {}
-        for circuit_id in off & self._circuits.keys():
-            at: str | None = self._circuits[circuit_id][0].feeder
+        for circuit_id in _off_after(made, standing) & self._readings.circuits.keys():
+            at: str | None = self._readings.circuits[circuit_id][0].feeder
             while at is not None and at in parents:
                 counts[at] = counts.get(at, 0) + 1
                 at = parents[at]

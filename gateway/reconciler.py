@@ -53,6 +53,19 @@ class Run(Protocol):
         """Return what the function returns."""
 
 
+class Room(Protocol):
+    """Says whether a closing may begin (invariant 23); whoever may not is kicked when that has changed."""
+
+    def ask(self, memory: CircuitMemory) -> bool:
+        """Whether a circuit may close now; else it waits there."""
+
+    def leave(self, circuit_id: str) -> bool:
+        """A circuit has no closing to begin at present."""
+
+    def withdraw(self, circuit_id: str) -> None:
+        """A circuit is to be open."""
+
+
 class Reconciler:
     """Drives circuits to their wanted relay."""
 
@@ -67,6 +80,7 @@ class Reconciler:
         reachable: Callable[[CircuitMemory], bool],
         stale_after_s: float,
         spread: SpreadPolicy | None = None,
+        room: Room | None = None,
     ) -> None:
         self._books = books
         self._clock = clock
@@ -76,6 +90,7 @@ class Reconciler:
         self._reachable = reachable
         self._stale_after_s = stale_after_s
         self._spread = None if spread is None else Spread(spread)
+        self._room = room
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -151,7 +166,7 @@ class Reconciler:
         """Do what there is to do for one circuit, until it is settled or has to wait."""
         memory = self._memories[circuit_id]
         for _ in range(MAX_STEPS):
-            step = self._spread_out(memory, self.step_of(memory))
+            step = self._let_close(memory, self.step_of(memory))
             if not isinstance(step, Send):
                 await self._rest(memory, step)
                 return
@@ -163,18 +178,26 @@ class Reconciler:
         if self._spread is None or self._spread.policy != spread:
             self._spread = Spread(spread)
 
-    def _spread_out(self, memory: CircuitMemory, step: Step) -> Step:
-        """Let a closing wait for its turn where its whole building comes back (invariant 23)."""
-        if self._spread is None:
-            return step
-        circuit = memory.circuit
+    def _let_close(self, memory: CircuitMemory, step: Step) -> Step:
+        """Let a closing wait for its turn where a whole building comes back, and for room (invariant 23)."""
+        circuit, now = memory.circuit, self._clock.now()
         if not isinstance(step, Send) or step.relay is not Relay.CLOSED:
-            if memory.wanted is Relay.OPEN:
+            if memory.wanted is Relay.OPEN and self._spread is not None:
                 self._spread.forget(circuit.circuit_id)
+            if self._room is not None:
+                (self._room.withdraw if memory.wanted is Relay.OPEN else self._room.leave)(circuit.circuit_id)
             return step
-        now = self._clock.now()
-        at = self._spread.slot(circuit.circuit_id, group=f"{circuit.campus}/{circuit.building}", now=now)
-        return step if at <= now else WaitUntil(why="spread", campus_at=at)
+        if self._spread is not None:
+            # Payments have batches of their own: who has just paid does not stand in line behind a building.
+            group = f"{circuit.campus}/{circuit.building}/{'first' if memory.closes_first else ''}"
+            at = self._spread.slot(circuit.circuit_id, group=group, now=now)
+            if at > now:
+                return WaitUntil(why="spread", campus_at=at)
+        if self._room is None or self._room.ask(memory):
+            return step
+        if self._spread is not None:
+            self._spread.keep(circuit.circuit_id, now=now)
+        return WaitUntil(why="feeder_room")
 
     async def _rest(self, memory: CircuitMemory, step: Step) -> None:
         circuit_id = memory.circuit.circuit_id

@@ -66,6 +66,8 @@ from gateway.exclusive import (
     lock_folder,
     take_lease,
 )
+from gateway.feeder_readings import FeederReadings
+from gateway.feeder_rooms import FeederRooms
 from gateway.feeders import FeederControl
 from gateway.intake import Intake
 from gateway.jobs import Job, Jobs
@@ -127,6 +129,8 @@ class Gateway:
         modbus = {module.module_id: module for line in self._lines for module in line.modules}
         rules = self._rules
         switch_of.update(dict.fromkeys(modbus, ModbusSwitch(modbus)))
+        self.feeder_readings = FeederReadings(settings.site, clock)
+        rooms = FeederRooms(clock=clock, readings=self.feeder_readings, policy=rules.shedding)
         control = Control(
             books=self.books,
             clock=clock,
@@ -135,6 +139,7 @@ class Gateway:
             policies=rules.policies,
             warning_channels=rules.warning_channels,
             spread=rules.closings,
+            room=rooms,
             executor=self._writer,
             zone=settings.zone,
             stale_after_s=stale_after_s,
@@ -155,11 +160,13 @@ class Gateway:
             books=self.books,
             clock=clock,
             site=settings.site,
-            policy=rules.shedding,
+            readings=self.feeder_readings,
+            rooms=rooms,
             configured=rules.shedding_configured,
             memory=control.memory,
             reachable=control.reachable,
             handle_intents=control.handle_intents,
+            kick=control.reconciler.kick,
             executor=self._writer,
             zone=settings.zone,
         )
@@ -171,7 +178,7 @@ class Gateway:
 
             def taken_over() -> None:
                 after_commit()
-                feeders.note(observations)
+                self.feeder_readings.note(observations)
 
             return taken_over
 
@@ -194,7 +201,7 @@ class Gateway:
                 gateway_id=settings.gateway.gateway_id,
                 modules=mqtt_messages(self._mqtt_modules),
                 clock=clock,
-                submit=Submit(intake, feeders),
+                submit=Submit(intake, self.feeder_readings),
                 on_module=_Note(control.note_module),
                 on_line=control.note_line,
             )
@@ -212,7 +219,7 @@ class Gateway:
             poll_s=self.settings.gateway.poll_s,
             fast_poll_s=self.settings.gateway.fast_poll_s,
             clock=self.clock,
-            submit=Submit(self.intake, self.feeders),
+            submit=Submit(self.intake, self.feeder_readings),
             on_module=_Note(self.control.note_module),
             on_line=_Note(self.control.note_line),
         )
@@ -393,7 +400,7 @@ class Gateway:
 class Submit:
     """Hands samples to intake, and the feeder meters' channels among them to shedding."""
 
-    def __init__(self, intake: Intake, feeders: FeederControl) -> None:
+    def __init__(self, intake: Intake, feeders: FeederReadings) -> None:
         self._intake = intake
         self._feeders = feeders
 

@@ -4,6 +4,7 @@ A gateway that dies in between leaves a command without an end: at the next star
 never sent again as such; the reconciler looks at the relay and decides anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,8 @@ from dormpower.books import events
 from dormpower.books.ids import new_id
 from dormpower.books.tables import commands, control_points
 from dormpower.domain.samples import Relay
+
+_IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,23 @@ def interrupt_unfinished(connection: Connection, now: datetime) -> int:
         .values(failures=control_points.c.failures + 1)
     )
     return len(circuit_ids)
+
+
+def closings_since(connection: Connection, circuit_ids: Sequence[str], since: datetime) -> dict[str, datetime]:
+    """Return when circuits were last commanded to close, where that is not before `since`."""
+    found: dict[str, datetime] = {}
+    for start in range(0, len(circuit_ids), _IDS_AT_ONCE):
+        rows = connection.execute(
+            sa.select(commands.c.circuit_id, sa.func.max(commands.c.recorded_at))
+            .where(
+                commands.c.circuit_id.in_(list(circuit_ids[start : start + _IDS_AT_ONCE])),
+                commands.c.recorded_at >= since,
+                commands.c.relay == Relay.CLOSED.value,
+            )
+            .group_by(commands.c.circuit_id)
+        )
+        found |= {row[0]: row[1] for row in rows}
+    return found
 
 
 def history(connection: Connection, circuit_id: str, *, limit: int = 50) -> list[Command]:

@@ -5,6 +5,7 @@ feeders and the own circuits, with the learned loss on top; where too many circu
 unknown, and unknown is a value: nothing is shed or restored by it (invariant 22).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -119,16 +120,49 @@ def power_now(load: Load, policy: SheddingPolicy, *, now: datetime) -> int | Non
     return load.power_w if now - load.power_at <= timedelta(seconds=policy.power_stale_s) else None
 
 
-def reserved_w(load: Load, turn: Turn, policy: SheddingPolicy, *, now: datetime) -> int:
-    """Return what a restored circuit may still pick up beyond what it was seen to draw."""
-    if turn.restored_at is None or load.shed_at is not None:
+def reserved_w(load: Load, turn: Turn, demand: Demand, policy: SheddingPolicy, *, now: datetime) -> int:
+    """Return what a circuit that was let close may still pick up beyond what the demand shows of it."""
+    if load.shed_at is not None:
         return 0
-    if now - turn.restored_at > timedelta(seconds=policy.pickup_s):
+    return max(
+        _still_w(load, turn.restored_at, turn.expected_w, demand, policy, now=now),
+        _still_w(load, load.promised_at, load.promised_w, demand, policy, now=now),
+    )
+
+
+def _still_w(
+    load: Load,
+    since_at: datetime | None,
+    expected_w: int,
+    demand: Demand,
+    policy: SheddingPolicy,
+    *,
+    now: datetime,
+) -> int:
+    if since_at is None:
         return 0
-    seen_w = 0
-    if load.power_at is not None and load.power_at > turn.restored_at and load.relay is not Relay.OPEN:
-        seen_w = load.power_w or 0
-    return max(0, turn.expected_w - seen_w)
+    sampled_at = demand.sampled_at or now
+    if sampled_at - since_at > timedelta(seconds=policy.pickup_s):
+        return 0  # by the feeder's time: an old sample shows nothing of what was picked up since
+    if load.power_at is None or load.power_at <= since_at or load.relay is Relay.OPEN:
+        return expected_w
+    # What the circuit was seen to draw is in the demand only if the feeder was sampled after that, or at least
+    # so late that the relay had followed.
+    shown = sampled_at >= load.power_at or sampled_at - since_at > timedelta(seconds=policy.follow_s)
+    return max(0, expected_w - (load.power_w or 0)) if shown else expected_w
+
+
+def has_room(demand: Demand, promised_w: int, pickup: int, policy: SheddingPolicy) -> bool:
+    """Whether a pickup fits under a limit beside what flows and what was promised since (invariant 23).
+
+    Not up to the limit itself: what stays free then is for a rise, or somebody would be shed for it at once.
+    """
+    return demand.sure_w + promised_w + pickup <= ceiling_w(demand, policy)
+
+
+def ceiling_w(demand: Demand, policy: SheddingPolicy) -> int:
+    """Return how far a feeder is filled by closings."""
+    return math.floor(policy.shed_to * demand.limit_w)
 
 
 def _heard(feeder: FeederFacts, policy: SheddingPolicy, *, now: datetime) -> bool:
@@ -191,7 +225,7 @@ def _judge(
     pending_w = reserve_w = 0
     for load in loads:
         turn = turns.get(load.circuit_id, NO_TURN)
-        reserve_w += reserved_w(load, turn, policy, now=now)
+        reserve_w += reserved_w(load, turn, demand, policy, now=now)
         if load.shed_at is not None and not load.held:
             pending_w += _pending_w(load, turn, demand, policy, now=now, shadow=shadow)
     measured_w = demand.measured_w or 0

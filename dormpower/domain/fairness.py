@@ -20,8 +20,13 @@ _EPOCH_S = 0.0
 
 def off_s(load: Load, turn: Turn, *, now: datetime) -> float:
     """Return the seconds off in this fairness period, the present turn among them."""
-    present_s = (now - load.shed_at).total_seconds() if load.shed_at is not None else 0.0
-    return turn.off_s + present_s
+    since_at = off_since(load)
+    return turn.off_s + ((now - since_at).total_seconds() if since_at is not None else 0.0)
+
+
+def off_since(load: Load) -> datetime | None:
+    """Return since when a circuit has been off for a feeder's sake: shed, or waiting for room to close."""
+    return load.shed_at or load.waits_since_at
 
 
 def last_shed_by_room(loads: Iterable[Load], turns: Mapping[str, Turn]) -> dict[str, datetime]:
@@ -40,7 +45,8 @@ def is_eligible(
     """Whether a circuit may be shed now: it draws, nothing holds it, and its timers have run out."""
     if load.kind not in policy.priorities or load.exempt or load.held or load.shed_at is not None:
         return False
-    if not (load.switchable and load.online) or load.relay is not Relay.CLOSED:
+    coming_back = load.promised_at is not None and now - load.promised_at <= timedelta(seconds=policy.pickup_s)
+    if not (load.switchable and load.online) or load.relay is not Relay.CLOSED or coming_back:
         return False
     if load.power_w is None or load.power_at is None or load.power_w < policy.draws_w:
         return False
@@ -88,20 +94,22 @@ def shedding_order(
 def returning_order(
     loads: Iterable[Load], turns: Mapping[str, Turn], policy: SheddingPolicy, *, now: datetime
 ) -> list[Load]:
-    """Return the shed circuits, who comes back first ahead.
+    """Return who is off for a feeder's sake, who comes back first ahead.
 
-    Those whose supply is kept by now, then the class that is shed last, then places that are shed last of their
-    kind, then most time off.
+    Those whose supply is kept by now, then urgent closings, then the class that is shed last, then places that
+    are shed last of their kind, then most time off.
     """
     classes = {kind: index for index, kind in enumerate(policy.priorities)}
 
-    def key(load: Load) -> tuple[bool, int, bool, float, float, str]:
+    def key(load: Load) -> tuple[bool, bool, int, bool, float, float, str]:
         turn = turns.get(load.circuit_id, NO_TURN)
-        at = load.shed_at.timestamp() if load.shed_at else _EPOCH_S
+        since_at = off_since(load)
+        at = since_at.timestamp() if since_at else _EPOCH_S
         class_at = -classes.get(load.kind, len(classes))
-        return (not load.exempt, class_at, not load.last, -off_s(load, turn, now=now), at, load.circuit_id)
+        off_for_s = off_s(load, turn, now=now)
+        return (not load.exempt, not load.urgent, class_at, not load.last, -off_for_s, at, load.circuit_id)
 
-    return sorted((load for load in loads if load.shed_at is not None), key=key)
+    return sorted((load for load in loads if off_since(load) is not None), key=key)
 
 
 def pickup_w(turn: Turn, policy: SheddingPolicy) -> int:
@@ -110,10 +118,36 @@ def pickup_w(turn: Turn, policy: SheddingPolicy) -> int:
     Once learned, not more than a margin above the most that it ever drew then: an air conditioner that was shed
     at full power does not come back with a multiple of it.
     """
-    drew_w = max(turn.drew_w, policy.draws_w)
+    return _pickup_w(max(turn.drew_w, policy.draws_w), turn, policy)
+
+
+def closing_pickup_w(load: Load, turn: Turn, policy: SheddingPolicy) -> int:
+    """Return what a circuit is expected to draw at most when it closes after being off for another reason.
+
+    By the most that it drew of late before: what it drew in the moment of opening may have been a pause of its
+    thermostat.
+    """
+    return _pickup_w(max(drew_before_w(load, turn), policy.draws_w), turn, policy)
+
+
+def drew_before_w(load: Load, turn: Turn) -> int:
+    """Return the most that a circuit drew of late before it opened; 0 where that was never seen."""
+    return load.lately_w if load.lately_w is not None else max(turn.before_w, turn.drew_w)
+
+
+def _pickup_w(drew_w: int, turn: Turn, policy: SheddingPolicy) -> int:
     if turn.pickup is None:
         return round(drew_w * policy.pickup)
     return round(min(drew_w * turn.pickup, max(drew_w, turn.most_w) * PICKUP_MARGIN))
+
+
+def note_opening(load: Load, turn: Turn) -> Turn:
+    """Remember what an open circuit drew before, and that no swap is under way for one that is not off."""
+    if load.relay is Relay.OPEN and load.lately_w is not None and load.lately_w != turn.before_w:
+        turn = replace(turn, before_w=load.lately_w)
+    if turn.swap_under_way and off_since(load) is None:
+        turn = replace(turn, swap_under_way=False)
+    return turn
 
 
 def watch(load: Load, turn: Turn, policy: SheddingPolicy, *, now: datetime) -> Turn:

@@ -83,7 +83,11 @@ class Load:
     """A circuit below a feeder.
 
     `shed_at` is when our own standing hold was placed. `held`: another enforced hold keeps it off. `opened_at`
-    is since when its relay is reported open.
+    is since when its relay is reported open. `lately_w` is the most that it was seen to draw of late while it
+    was on. A circuit that nothing holds any more, and that has no room to close yet, waits since
+    `waits_since_at`; `urgent` closings go ahead of others, and those
+    `after_trip` need a feeder meter that is heard, where there is one. For a closing that was
+    let through, `promised_w` is kept free from `promised_at` on.
     """
 
     circuit_id: str
@@ -101,6 +105,13 @@ class Load:
     switchable: bool = True  # has a relay that reads back
     online: bool = True
     min_off_s: float = 0.0
+    lately_w: int | None = None
+    waits_since_at: datetime | None = None
+    urgent: bool = False
+    after_trip: bool = False
+    promised_at: datetime | None = None
+    promised_w: int = 0
+    promise_is_new: bool = False  # no plan has seen it yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +166,7 @@ class Turn:
     swap_under_way: bool = False  # another was shed for it: it returns as soon as the room shows
     pickup: float | None = None  # learned; None: the policy's
     most_w: int = 0  # the highest that it was ever seen to draw after a restore
+    before_w: int = 0  # the most that it drew of late when its relay was last seen to open, for whatever reason
 
 
 NO_TURN = Turn()
@@ -237,6 +249,14 @@ class Restore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Let a closing begin that has waited for room; `pickup_w` is kept free for it."""
+
+    circuit_id: str
+    pickup_w: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeederAlarm:
     """A condition of a feeder that stands now, with its figures."""
 
@@ -250,12 +270,13 @@ class FeederAlarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One decision: what to shed and restore now, what stands, and what to remember."""
+    """One decision: what to shed and restore, whose closing may begin, what stands, what to remember."""
 
     at: datetime
     demands: tuple[Demand, ...]
     sheds: tuple[Shed, ...]
     restores: tuple[Restore, ...]
+    grants: tuple[Grant, ...]
     alarms: tuple[FeederAlarm, ...]
     state: ShedState
 
@@ -271,5 +292,6 @@ class Plan:
             f"  shed {one.circuit_id}: {one.power_w} W for {one.feeder_id} ({one.why})" for one in self.sheds
         ]
         lines += [f"  restore {one.circuit_id}: up to {one.pickup_w} W ({one.why})" for one in self.restores]
+        lines += [f"  let close {one.circuit_id}: up to {one.pickup_w} W" for one in self.grants]
         lines += [f"  {one.kind}: {one.feeder_id}" for one in self.alarms]
         return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""How shed circuits come back: in batches while there is room, or one for another when their turn is over.
+"""How circuits come back: in batches while there is room, or one for another when their turn is over.
+
+These are the shed ones, and those that something else kept off and that have no room to close yet.
 
 Each return keeps the pickup that it may draw free on its whole path up the tree, so that what is returned
 together never exceeds a limit together (invariant 23). A circuit whose return does not fit waits; in capacity
@@ -9,7 +11,8 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 
-from dormpower.domain.fairness import pickup_w, returning_order
+from dormpower.domain.demand import ceiling_w, has_room
+from dormpower.domain.fairness import closing_pickup_w, off_since, pickup_w, returning_order
 from dormpower.domain.feeder_facts import NO_TURN, Load, Source, Why
 from dormpower.domain.shed_draft import Draft
 
@@ -21,46 +24,85 @@ def give_back(draft: Draft, loads: Sequence[Load]) -> None:
     """Return what has room or whose turn is over, and shed others for those whose turn is over."""
     off = returning_order(loads, draft.turns, draft.policy, now=draft.now)
     forced, chosen = _whose_turn_is_over(draft, off)
+    short = _short_feeders(draft, loads)
     blocked: set[str] = set()
-    steps = 0
+    steps: dict[str, int] = {}
     for load in off:
-        if steps >= draft.policy.restores_at_once:
-            return
         path = draft.path(load)
-        if not _may_close(draft, load) or any(
-            feeder_id in draft.over or not draft.demands[feeder_id].may_restore for feeder_id in path
-        ):
+        if steps.get(load.feeder_id, 0) >= draft.policy.restores_at_once or not _may_close(draft, load):
             continue
-        turn = draft.turns.get(load.circuit_id, NO_TURN)
-        pickup = pickup_w(turn, draft.policy)
+        pickup = _pickup_w(draft, load)
         lacking = [feeder_id for feeder_id in path if not _has_room(draft, feeder_id, pickup)]
-        sustained = all(draft.demands[feeder_id].sustained for feeder_id in path)
+        ready = _is_ready(draft, load, short)
         over = load.circuit_id in forced or load.circuit_id in chosen
-        if not lacking and ((sustained and not blocked & set(path)) or over):
-            draft.put_back(load, why=Why.CAPACITY if sustained else Why.TURN_OVER, pickup_w=pickup)
-            draft.promise(load, pickup)
-            steps += 1
+        if not lacking and ((ready and not blocked & set(path)) or over):
+            _let_back(draft, load, pickup)
+            steps[load.feeder_id] = steps.get(load.feeder_id, 0) + 1
         elif over and lacking:
-            steps += _swap(draft, load, pickup)
-        elif sustained:
+            steps[load.feeder_id] = steps.get(load.feeder_id, 0) + _swap(draft, load, pickup)
+        elif ready:
             blocked |= set(lacking)
 
 
 def _may_close(draft: Draft, load: Load) -> bool:
-    """Whether a return would be followed: in contact, able to switch, its minimum off time over."""
-    if load.shed_at is None or not (load.online and load.switchable):
+    """Whether a closing would be followed, and what is known of its feeders permits one."""
+    path = draft.path(load)
+    if any(feeder_id in draft.over for feeder_id in path):
+        return False
+    if load.shed_at is None or load.after_trip:
+        # Nothing unknown permits a closing after a trip or a shed; of others the sum is enough (invariant 22).
+        heard = all(draft.demands[feeder_id].may_restore for feeder_id in path)
+        known = all(draft.demands[feeder_id].source is not Source.UNKNOWN for feeder_id in path)
+        return heard if load.after_trip else known
+    if not (load.online and load.switchable) or not all(
+        draft.demands[feeder_id].may_restore for feeder_id in path
+    ):
         return False
     since = load.shed_at if load.opened_at is None else max(load.shed_at, load.opened_at)
     return draft.now - since >= timedelta(seconds=load.min_off_s)
 
 
+def _is_ready(draft: Draft, load: Load, short: set[str]) -> bool:
+    """Whether room is all that a circuit needs to come back now.
+
+    Where circuits are off for a feeder's sake, that takes a demand that has been low for long enough, or each
+    return would shed another. An urgent closing, one of a kind that is never shed, and one below feeders that
+    nobody is shed for, needs no more than room.
+    """
+    path = draft.path(load)
+    never_shed = load.exempt or load.kind not in draft.policy.priorities
+    if load.shed_at is None and (load.urgent or never_shed or not short & set(path)):
+        return True
+    return all(draft.demands[feeder_id].sustained for feeder_id in path)
+
+
+def _short_feeders(draft: Draft, loads: Sequence[Load]) -> set[str]:
+    """Return the feeders for whose sake somebody is shed."""
+    return {
+        draft.turns.get(load.circuit_id, NO_TURN).feeder_id or load.feeder_id
+        for load in loads
+        if load.shed_at is not None and not load.held
+    }
+
+
+def _let_back(draft: Draft, load: Load, pickup: int) -> None:
+    if load.shed_at is None:
+        draft.let_close(load, pickup)
+    else:
+        sustained = all(draft.demands[feeder_id].sustained for feeder_id in draft.path(load))
+        draft.put_back(load, why=Why.CAPACITY if sustained else Why.TURN_OVER, pickup_w=pickup)
+    draft.promise(load, pickup)
+
+
+def _pickup_w(draft: Draft, load: Load) -> int:
+    turn = draft.turns.get(load.circuit_id, NO_TURN)
+    if load.shed_at is None:
+        return closing_pickup_w(load, turn, draft.policy)
+    return pickup_w(turn, draft.policy)
+
+
 def _has_room(draft: Draft, feeder_id: str, pickup: int) -> bool:
-    demand = draft.demands[feeder_id]
-    return demand.sure_w + draft.promised_w.get(feeder_id, 0) + pickup <= _ceiling_w(draft, feeder_id)
-
-
-def _ceiling_w(draft: Draft, feeder_id: str) -> int:
-    return math.floor(draft.policy.shed_to * draft.demands[feeder_id].limit_w)
+    return has_room(draft.demands[feeder_id], draft.promised_w.get(feeder_id, 0), pickup, draft.policy)
 
 
 def _whose_turn_is_over(draft: Draft, off: Sequence[Load]) -> tuple[set[str], set[str]]:
@@ -77,9 +119,10 @@ def _whose_turn_is_over(draft: Draft, off: Sequence[Load]) -> tuple[set[str], se
     waiting: list[str] = []
     takers = [load for load in off if not load.held]
     for load in takers:
-        if load.shed_at is None:
+        since_at = off_since(load)
+        if since_at is None:
             continue
-        off_for_s = (draft.now - load.shed_at).total_seconds()
+        off_for_s = (draft.now - since_at).total_seconds()
         if load.exempt or off_for_s >= policy.max_off_s - lead_s:
             forced.add(load.circuit_id)
         elif draft.turns.get(load.circuit_id, NO_TURN).swap_under_way:
@@ -108,7 +151,7 @@ def _swap(draft: Draft, load: Load, pickup: int) -> int:
             + demand.reserved_w
             + draft.promised_w.get(feeder_id, 0)
             + pickup
-            - _ceiling_w(draft, feeder_id)
+            - ceiling_w(demand, draft.policy)
             - sum(one.power_w or 0 for one, _ in substitutes if feeder_id in draft.path(one))
         )
         for candidate in draft.candidates_below(feeder_id):

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from dormpower.domain.demand import Tree
+from dormpower.domain.fairness import drew_before_w
 from dormpower.domain.feeder_facts import (
     NO_TURN,
     Demand,
+    Grant,
     Load,
     Restore,
     Shed,
@@ -32,6 +34,7 @@ class Draft:
     restored_w: dict[str, int] = field(default_factory=dict)  # what the past is moved by
     sheds: list[Shed] = field(default_factory=list)
     restores: list[Restore] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
     taken_rooms: set[str] = field(default_factory=set)  # a room is shed once in a plan
     over: set[str] = field(default_factory=set)  # feeders that shed for themselves in this plan
 
@@ -103,6 +106,15 @@ class Draft:
         )
         for one in self.path(load):
             self.restored_w[one] = self.restored_w.get(one, 0) + (0 if load.held else turn.drew_w)
+
+    def let_close(self, load: Load, pickup_w: int) -> None:
+        """Let a closing begin that has waited for room."""
+        turn = self.turns.get(load.circuit_id, NO_TURN)
+        if turn.swap_under_way:
+            self.turns[load.circuit_id] = replace(turn, swap_under_way=False)
+        for one in self.path(load):
+            self.restored_w[one] = self.restored_w.get(one, 0) + drew_before_w(load, turn)
+        self.grants.append(Grant(circuit_id=load.circuit_id, pickup_w=pickup_w))
 
     def promise(self, load: Load, pickup_w: int) -> None:
         """Keep room for a circuit on its whole path: nobody else gets it in this plan."""

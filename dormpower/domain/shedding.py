@@ -16,6 +16,8 @@ holds the next state, so that saving the two together makes every timer survive 
    exceeds a limit (invariant 23). Short of that, circuits take turns: from `rotate_after_s` on, some each
    cycle, another circuit is shed for one that has been off long enough, which returns only once the room shows
    in the demand. Nobody eligible: it stays off, the limit wins, and from `max_off_s` on there is an alarm.
+4. *Other closings.* A circuit that another rule or a person lets go asks for room too. Where it has none it
+   waits, and takes its turn among the shed ones; an urgent one (`Load.urgent`) is the first to get room.
 
 Everything is a function of facts, state and `now`: the same plan each time.
 """
@@ -26,7 +28,14 @@ from datetime import datetime, timedelta
 
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.demand import Tree, demands, moved
-from dormpower.domain.fairness import begin_period, shedding_order, watch
+from dormpower.domain.fairness import (
+    begin_period,
+    drew_before_w,
+    note_opening,
+    off_since,
+    shedding_order,
+    watch,
+)
 from dormpower.domain.feeder_facts import (
     NO_FEEDER_STATE,
     NO_TURN,
@@ -37,6 +46,7 @@ from dormpower.domain.feeder_facts import (
     SheddingPolicy,
     ShedState,
     Source,
+    Turn,
     Why,
 )
 from dormpower.domain.holds import Enforcement
@@ -52,10 +62,12 @@ def plan(facts: Facts, state: ShedState, policy: SheddingPolicy, *, now: datetim
     turns, period_on = begin_period(state.turns, facts.loads, period_on=state.period_on, today=facts.today)
     watched = dict(turns)
     for load in facts.loads:
-        turn = watched.get(load.circuit_id)
-        if turn is not None and turn.watched:
-            watched[load.circuit_id] = watch(load, turn, policy, now=now)
-    found, feeders = demands(tree, replace(state, turns=watched), policy, now=now)
+        before = watched.get(load.circuit_id, NO_TURN)
+        after = note_opening(load, watch(load, before, policy, now=now))
+        if after != before:
+            watched[load.circuit_id] = after
+    state = replace(state, turns=watched, feeders=_moved_by_promises(tree, state, watched))
+    found, feeders = demands(tree, state, policy, now=now)
     in_tree = [load for load in facts.loads if load.feeder_id in tree.feeders]
     draft = Draft(
         tree=tree,
@@ -74,6 +86,7 @@ def plan(facts: Facts, state: ShedState, policy: SheddingPolicy, *, now: datetim
         demands=tuple(found[feeder_id] for feeder_id in sorted(found)),
         sheds=tuple(draft.sheds),
         restores=tuple(draft.restores),
+        grants=tuple(draft.grants),
         alarms=alarms,
         state=ShedState(
             feeders={
@@ -83,6 +96,17 @@ def plan(facts: Facts, state: ShedState, policy: SheddingPolicy, *, now: datetim
             period_on=period_on,
         ),
     )
+
+
+def _moved_by_promises(tree: Tree, state: ShedState, turns: Mapping[str, Turn]) -> Mapping[str, FeederState]:
+    """Move the feeders' past by what was let close since the last plan: that rise is no trend."""
+    by_w: dict[str, int] = {}
+    for feeder_id, loads in tree.below.items():
+        for load in loads:
+            if load.promise_is_new:
+                drew_w = drew_before_w(load, turns.get(load.circuit_id, NO_TURN))
+                by_w[feeder_id] = by_w.get(feeder_id, 0) + drew_w
+    return {feeder_id: moved(one, by_w.get(feeder_id, 0)) for feeder_id, one in state.feeders.items()}
 
 
 def _shed_for(draft: Draft, feeder_id: str) -> None:
@@ -113,18 +137,21 @@ def _alarms(draft: Draft, before: ShedState, *, listening_since_at: datetime | N
     starting = listening_since_at is not None and draft.now - listening_since_at <= timedelta(
         seconds=draft.policy.silent_s
     )
-    restored = {one.circuit_id for one in draft.restores}
+    back = {one.circuit_id for one in draft.restores} | {one.circuit_id for one in draft.grants}
     off: dict[str, int] = {}
     too_long: dict[str, int] = {}
     # A swap takes two cycles: as long as it may is no alarm.
     longest = timedelta(seconds=draft.policy.max_off_s + 2 * draft.policy.cycle_s)
     for feeder_id in draft.tree.deepest_first:
         for load in draft.tree.own[feeder_id]:
-            if load.shed_at is None or load.circuit_id in restored or load.held:
+            since_at = off_since(load)
+            if since_at is None or load.circuit_id in back or load.held:
                 continue
-            owner = draft.turns.get(load.circuit_id, NO_TURN).feeder_id or load.feeder_id
-            off[owner] = off.get(owner, 0) + 1
-            if draft.now - load.shed_at > longest:
+            owner = load.feeder_id
+            if load.shed_at is not None:
+                owner = draft.turns.get(load.circuit_id, NO_TURN).feeder_id or owner
+                off[owner] = off.get(owner, 0) + 1
+            if draft.now - since_at > longest:
                 too_long[owner] = too_long.get(owner, 0) + 1
     for shed in draft.sheds:
         off[shed.feeder_id] = off.get(shed.feeder_id, 0) + 1

@@ -49,6 +49,10 @@ class Spread:
             self._given[circuit_id] = at
         return at
 
+    def keep(self, circuit_id: str, *, now: datetime) -> None:
+        """Keep a slot that came without being used: the circuit need not stand in line again."""
+        self._given[circuit_id] = now
+
     def forget(self, circuit_id: str) -> None:
         """Take back what was given: the circuit is not to close any more."""
         self._given.pop(circuit_id, None)

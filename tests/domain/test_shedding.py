@@ -333,6 +333,22 @@ def test_the_pickup_is_learned_from_what_a_restart_drew() -> None:
     assert pickup_w(learned, POLICY) == round(900 * 1.15)
 
 
+def test_what_was_let_close_between_two_plans_is_no_trend() -> None:
+    state = ShedState()
+    for seconds in range(0, 250, 50):
+        state = decide((feeder(4_000, heard_s=seconds),), [], state=state, seconds=seconds).state
+    back = [
+        load(f"r{number}-ac", 1000, 250, lately_w=1000, promised_at=at(245), promised_w=1000)
+        for number in range(4)
+    ]
+    risen = (feeder(8_800, heard_s=250),)
+    assert names(decide(risen, back, state=state, seconds=250))[0] == []
+    others = [load(f"r{number}-ac", 1000, 250) for number in range(4, 8)]
+    assert names(decide(risen, others, state=state, seconds=250))[0] != []
+    told = [replace(one, promise_is_new=True) for one in back]
+    assert names(decide(risen, [*told, *others], state=state, seconds=250))[0] == []
+
+
 def test_who_is_shed_in_a_swap_is_shed_for_the_feeder_that_lacks_the_room() -> None:
     floors = (feeder(5_000), feeder(4_900, 5_000, feeder_id="f1", parent="b"))
     back = off("r9-ac", since_s=-880, feeder_id="f1")

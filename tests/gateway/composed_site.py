@@ -104,15 +104,17 @@ class ComposedSite:
         *,
         after_s: float = 5.0,
         tripped: Collection[str] = (),
+        opened: Collection[str] = (),
     ) -> None:
         """All modules give a sample; circuits draw what is given, and what follows is carried out.
 
-        Of the `tripped` circuits the modules report that they have opened by themselves.
+        Of the `tripped` circuits the modules report that they have opened by themselves, of the `opened` ones
+        just that they are open.
         """
 
         async def go() -> None:
             self.clock.advance(after_s)
-            submit = Submit(self.gateway.intake, self.gateway.feeders)
+            submit = Submit(self.gateway.intake, self.gateway.feeder_readings)
             for room in self.settings.site.rooms:
                 channels = [
                     self._channel(
@@ -120,6 +122,7 @@ class ComposedSite:
                         circuit.channel,
                         power_w,
                         tripped=circuit.circuit_id in tripped,
+                        opened=circuit.circuit_id in opened,
                     )
                     for circuit in room.circuits
                 ]
@@ -132,12 +135,18 @@ class ComposedSite:
         self.run(go)
 
     def _channel(
-        self, circuit_id: str, channel: int, power_w: Mapping[str, float] | float, *, tripped: bool
+        self,
+        circuit_id: str,
+        channel: int,
+        power_w: Mapping[str, float] | float,
+        *,
+        tripped: bool,
+        opened: bool,
     ) -> ChannelSample:
         now = self.clock.now()
         drawn_w = power_w if isinstance(power_w, float) else power_w.get(circuit_id, 0.0)
         held = any(not hold.shadow for hold in self.holds(circuit_id))
-        drawn_w = 0.0 if held or tripped else drawn_w
+        drawn_w = 0.0 if held or tripped or opened else drawn_w
         lasted_s = (now - self._sampled_at.get(circuit_id, now)).total_seconds()
         self._sampled_at[circuit_id] = now
         self._wh[circuit_id] = self._wh.get(circuit_id, 0.0) + drawn_w * lasted_s / 3600
@@ -148,7 +157,7 @@ class ComposedSite:
             voltage_v=220.0,
             current_a=drawn_w / 220,
             power_factor=1.0 if drawn_w else None,
-            relay=Relay.OPEN if tripped else Relay.CLOSED,
+            relay=Relay.OPEN if tripped or opened else Relay.CLOSED,
             flags=frozenset({Flag.OVERLOAD_TRIP} if tripped else ()),
         )
 

@@ -1,8 +1,9 @@
 """A floor of air conditioners on one feeder: real books, control at work, fake relays, virtual time."""
 
 import asyncio
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -16,8 +17,11 @@ from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.samples import ChannelSample, ModuleSample, Observation, Relay, Verdict
 from dormpower.domain.site import Circuit, CircuitKind, Feeder, Module, Room, Site
+from dormpower.domain.spread import SpreadPolicy
 from gateway.control import Control
 from gateway.control_memory import ControlledCircuit
+from gateway.feeder_readings import FeederReadings
+from gateway.feeder_rooms import FeederRooms
 from gateway.feeders import FeederControl
 from gateway.ports import SwitchOutcome, SwitchResult
 
@@ -26,34 +30,51 @@ EVENING = datetime(2026, 7, 20, 12, 0, tzinfo=UTC)
 DAYS = CampusDays(ZONE)
 ROOMS = 10
 DRAW_W = 1000
+HAND = "rule:test"
 
 
 class FollowingSwitch:
     """Relays that follow at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
         self.relays: dict[str, Relay] = {}
-        self.closed_at: list[tuple[str, datetime]] = []
+        self.closed_at: dict[str, datetime] = {}
 
     async def switch(
         self, *, module_id: str, channel: int, relay: Relay, command_id: str, expires_at: datetime
     ) -> SwitchResult:
         self.relays[module_id] = relay
+        if relay is Relay.CLOSED:
+            self.closed_at[module_id] = self.clock.now()
         return SwitchResult(outcome=SwitchOutcome.CONFIRMED, relay=relay)
 
 
 class Floor:
     """Ten rooms with an air conditioner of 1 kW each on one metered feeder."""
 
-    def __init__(self, books: Books, *, limit_w: int, mode: Enforcement = Enforcement.ENFORCE) -> None:
+    def __init__(
+        self,
+        books: Books,
+        *,
+        limit_w: int,
+        mode: Enforcement = Enforcement.ENFORCE,
+        count: int = ROOMS,
+        spread: SpreadPolicy | None = None,
+    ) -> None:
         self.books = books
         self.clock = ManualClock(EVENING)
-        self.switch = FollowingSwitch()
+        self.switch = FollowingSwitch(self.clock)
         self.executor = ThreadPoolExecutor(max_workers=1)
         self.policy = SheddingPolicy(mode=mode)
         self.draw_w = DRAW_W
+        self.draw_of: dict[str, int] = {}  # of these modules instead
+        self.pickup = 1.0  # so many times that, for a minute after a relay has closed
+        self.starts_s = 0.0  # within that minute nothing is drawn for so long
         self.meter_heard = True
         self.circuits_heard = True
+        self.powers_heard = True
+        self.spread = spread
         room_list = tuple(
             Room(
                 room_id=f"r-{number}",
@@ -73,7 +94,7 @@ class Floor:
                     ),
                 ),
             )
-            for number in range(ROOMS)
+            for number in range(count)
         )
         self.site = Site(
             site_id="s",
@@ -81,7 +102,7 @@ class Floor:
             zone=ZONE,
             rooms=room_list,
             modules=(
-                *(Module(module_id=f"m-{number}", profile="x") for number in range(ROOMS)),
+                *(Module(module_id=f"m-{number}", profile="x") for number in range(count)),
                 Module(module_id="m-main", profile="x"),
             ),
             lines=(),
@@ -121,6 +142,8 @@ class Floor:
                 connection.execute(sa.insert(meter_points).values(circuit_id=circuit.circuit_id))
 
     def start(self) -> None:
+        self.readings = FeederReadings(self.site, self.clock)
+        self.rooms = FeederRooms(clock=self.clock, readings=self.readings, policy=self.policy)
         self.control = Control(
             books=self.books,
             clock=self.clock,
@@ -141,16 +164,20 @@ class Floor:
             executor=self.executor,
             zone=ZONE,
             stale_after_s=150.0,
+            spread=self.spread,
+            room=self.rooms,
         )
         self.control.load()
         self.feeders = FeederControl(
             books=self.books,
             clock=self.clock,
             site=self.site,
-            policy=self.policy,
+            readings=self.readings,
+            rooms=self.rooms,
             memory=self.control.memory,
             reachable=self.control.reachable,
             handle_intents=self.control.handle_intents,
+            kick=self.control.reconciler.kick,
             executor=self.executor,
             zone=ZONE,
         )
@@ -162,13 +189,16 @@ class Floor:
 
     async def _cycle(self) -> None:
         self.clock.advance(self.policy.cycle_s)
+        self.hear()
+        await self.feeders.cycle()
+        self.control.reconciler.kick_due()
+        await self.control.settle()
+
+    def hear(self) -> None:
         if self.circuits_heard:
             self.hear_circuits()
         if self.meter_heard:
             self.hear_meter()
-        await self.feeders.cycle()
-        self.control.reconciler.kick_due()
-        await self.control.settle()
 
     def hear_circuits(self) -> None:
         now = self.clock.now()
@@ -181,7 +211,7 @@ class Floor:
                 sample=ChannelSample(
                     channel=0,
                     relay=self.switch.relays.setdefault(circuit.module_id, Relay.CLOSED),
-                    power_w=self.power_w(circuit.module_id),
+                    power_w=self.power_w(circuit.module_id) if self.powers_heard else None,
                 ),
             )
             for circuit in self.site.circuits()
@@ -190,7 +220,7 @@ class Floor:
             connection.execute(sa.update(meter_points).values(last_seen_at=now))
             after_commit = self.control.decide_batch(connection, found, now)
         after_commit()
-        self.feeders.note(found)
+        self.readings.note(found)
 
     def hear_meter(self) -> None:
         sample = ModuleSample(
@@ -198,13 +228,64 @@ class Floor:
             at=self.clock.now(),
             channels=(ChannelSample(channel=0, register_wh=1, power_w=self.demand_w()),),
         )
-        assert self.feeders.take_meters(sample) is None
+        assert self.readings.take_meters(sample) is None
 
     def power_w(self, module_id: str) -> float:
-        return float(self.draw_w) if self.switch.relays[module_id] is Relay.CLOSED else 0.0
+        if self.switch.relays[module_id] is Relay.OPEN:
+            return 0.0
+        closed_at = self.switch.closed_at.get(module_id)
+        since = timedelta(days=1) if closed_at is None else self.clock.now() - closed_at
+        if since < timedelta(seconds=self.starts_s):
+            return 0.0
+        draw_w = self.draw_of.get(module_id, self.draw_w)
+        return draw_w * (self.pickup if since < timedelta(seconds=60) else 1.0)
 
     def demand_w(self) -> float:
         return sum(self.power_w(module_id) for module_id in self.switch.relays)
+
+    def hold(self, circuit_ids: Iterable[str], reason: Reason) -> None:
+        """Hold circuits off and let the relays follow."""
+        with self.books.write() as connection:
+            for circuit_id in circuit_ids:
+                holds.place(
+                    connection,
+                    circuit_id=circuit_id,
+                    reason=reason,
+                    placed_by=HAND,
+                    evidence={},
+                    now=self.clock.now(),
+                )
+        self.decide()
+
+    def let_go(self, circuit_ids: Iterable[str], reason: Reason) -> None:
+        """Release what `hold` placed and let the relays follow as far as they may."""
+        with self.books.write() as connection:
+            for circuit_id in circuit_ids:
+                holds.release(
+                    connection,
+                    circuit_id=circuit_id,
+                    reason=reason,
+                    released_by=HAND,
+                    evidence={},
+                    now=self.clock.now(),
+                )
+        self.decide()
+
+    def decide(self) -> None:
+        """Take intents and let everything rest, without a cycle of shedding."""
+        asyncio.run(self._decide())
+
+    async def _decide(self) -> None:
+        while await self.control.handle_intents():
+            pass
+        self.control.reconciler.kick_due()
+        await self.control.settle()
+
+    def is_on(self, circuit_id: str) -> bool:
+        return self.switch.relays[circuit_id.replace("r-", "m-").removesuffix("-ac")] is Relay.CLOSED
+
+    def on(self) -> set[str]:
+        return {circuit.circuit_id for circuit in self.site.circuits() if self.is_on(circuit.circuit_id)}
 
     def shed(self, *, shadow: bool = False) -> set[str]:
         with self.books.read() as connection:

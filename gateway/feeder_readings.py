@@ -1,0 +1,114 @@
+"""What feeder meters and the circuits below them said last, as shedding and closings go by it.
+
+Lives in the event loop's thread. Only what intake believes counts: a sample whose register is doubted says
+nothing of the power either.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from dormpower.clock import Clock
+from dormpower.domain.feeder_facts import FeederFacts
+from dormpower.domain.samples import ModuleSample, Observation, Relay, is_believed
+from dormpower.domain.scopes import where_of
+from dormpower.domain.site import Circuit, Room, Site
+
+AHEAD = timedelta(seconds=30)  # a feeder meter's clock may be ahead of ours by this much
+LATELY = timedelta(minutes=15)  # over this and the span before it the highest power of a circuit is kept
+
+
+@dataclass(slots=True)
+class _Highest:
+    """The highest power of the present span and of the one before it."""
+
+    since_at: datetime
+    now_w: int = 0
+    before_w: int = 0
+
+    def take(self, power_w: int, at: datetime) -> None:
+        if at - self.since_at >= LATELY:
+            gone = at - self.since_at >= 2 * LATELY
+            self.since_at, self.before_w, self.now_w = at, 0 if gone else self.now_w, 0
+        self.now_w = max(self.now_w, power_w)
+
+
+class FeederReadings:
+    """The latest powers of a site's feeders and of the circuits below them."""
+
+    def __init__(self, site: Site, clock: Clock) -> None:
+        self._site = site
+        self._clock = clock
+        known = {feeder.feeder_id for feeder in site.feeders}
+        self.circuits: dict[str, tuple[Room, Circuit]] = {
+            circuit.circuit_id: (room, circuit)
+            for room in site.rooms
+            if room.feeder in known
+            for circuit in room.circuits
+        }
+        self.where_of = where_of(site)
+        self._meters: dict[tuple[str, int], tuple[int, datetime]] = {}
+        self._powers: dict[str, tuple[int, datetime]] = {}
+        self._highest: dict[str, _Highest] = {}
+        self._believed: set[str] = set()
+        self._feeder_channels = {
+            (feeder.meter_module_id, feeder.meter_channel or 0)
+            for feeder in site.feeders
+            if feeder.meter_module_id is not None
+        }
+        self._modules = {module.module_id for module in site.modules}
+
+    def take_meters(self, sample: ModuleSample) -> ModuleSample | None:
+        """Take the feeder meters' channels out of a sample; None where nothing is left for intake."""
+        kept = []
+        for channel in sample.channels:
+            key = (sample.module_id, channel.channel)
+            if key not in self._feeder_channels:
+                kept.append(channel)
+            elif channel.power_w is not None and sample.at <= self._clock.now() + AHEAD:
+                before = self._meters.get(key)
+                if before is None or sample.at > before[1]:
+                    self._meters[key] = (round(channel.power_w), sample.at)
+        if len(kept) == len(sample.channels):
+            return sample
+        return replace(sample, channels=kept) if kept else None
+
+    def note(self, observations: Iterable[Observation]) -> None:
+        """Take note of circuits' powers, after the commit of their batch."""
+        for one in observations:
+            if one.circuit_id not in self.circuits:
+                continue
+            believed = is_believed(one.verdict, before=one.circuit_id in self._believed)
+            (self._believed.add if believed else self._believed.discard)(one.circuit_id)
+            if not believed or one.sample.power_w is None:
+                continue
+            power_w = round(one.sample.power_w)
+            self._powers[one.circuit_id] = (power_w, one.at)
+            if one.sample.relay is not Relay.OPEN:
+                self._highest.setdefault(one.circuit_id, _Highest(one.at)).take(power_w, one.at)
+
+    def power(self, circuit_id: str) -> tuple[int | None, datetime | None]:
+        """Return a circuit's power in watts and when it was sampled; None, None where nothing was heard."""
+        return self._powers.get(circuit_id, (None, None))
+
+    def lately_w(self, circuit_id: str) -> int | None:
+        """Return the most that a circuit drew in its last quarter to half an hour on; None without a sample."""
+        highest = self._highest.get(circuit_id)
+        return None if highest is None else max(highest.now_w, highest.before_w)
+
+    def feeder_facts(self) -> tuple[FeederFacts, ...]:
+        """Return the feeders and what their meters said last."""
+        found = []
+        for feeder in self._site.feeders:
+            heard = self._meters.get((feeder.meter_module_id or "", feeder.meter_channel or 0))
+            found.append(
+                FeederFacts(
+                    feeder_id=feeder.feeder_id,
+                    parent=feeder.parent,
+                    limit_w=feeder.limit_w,
+                    metered=feeder.meter_module_id in self._modules,
+                    power_w=None if heard is None else heard[0],
+                    power_at=None if heard is None else heard[1],
+                )
+            )
+        return tuple(found)
