@@ -5,7 +5,7 @@ sweep to answer before each is told of by itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -20,8 +20,10 @@ from dormpower.books.database import Books
 from dormpower.books.tables import modules
 from dormpower.clock import Clock
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.silences import Cut
 from gateway import tampering
 from gateway.control_memory import CircuitMemory, ControlledCircuit
+from gateway.tampering import Subject
 
 log = structlog.get_logger()
 
@@ -53,6 +55,16 @@ class Contacts:
         self._zone = zone
         self._line_of = {circuit.module_id: circuit.line_id for circuit in circuits.values()}
         self._building_of = {circuit.module_id: circuit.building for circuit in circuits.values()}
+        self._modules = {
+            module_id: Subject(
+                kind="module",
+                id=module_id,
+                building=self._building_of[module_id],
+                line_id=line_id,
+                circuit_ids=[one.circuit_id for one in circuits.values() if one.module_id == module_id],
+            )
+            for module_id, line_id in self._line_of.items()
+        }
         self._modules_down: dict[str, str] = {}
         self._lines_down: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()  # (kind, subject) of active alarms
@@ -92,8 +104,11 @@ class Contacts:
             for module_id in self._on_line(line_id):
                 self._kick(module_id)
 
-    async def sweep(self) -> None:
-        """Tell of modules that stay silent although their line is up."""
+    async def sweep(self, due: Sequence[Cut] = ()) -> None:
+        """Tell of modules that stay silent although their line is up, and of silences before a cut.
+
+        `due` are the cuts that wait only for a reading.
+        """
         silent = [
             module_id
             for module_id in self._modules_down
@@ -102,6 +117,7 @@ class Contacts:
         ]
         for module_id in silent:
             self._spawn(partial(self._write_module, module_id))
+        self._spawn(partial(self._write_cuts, list(due)))
         self._spawn(partial(tampering.clear_quiet_nights, zone=self._zone))
         await self.settle()
 
@@ -140,7 +156,7 @@ class Contacts:
         line_id = self._line_of.get(module_id)
         detail = {"detail": self._modules_down.get(module_id, ""), "line_id": line_id}
         if online or line_id not in self._lines_down:  # behind a line that is down nobody fell silent alone
-            self._note_silence(connection, "module", module_id, online=online, line_id=line_id, now=now)
+            tampering.note(connection, self._modules[module_id], online=online, zone=self._zone, now=now)
         if online:
             self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
         elif line_id not in self._lines_down:
@@ -156,10 +172,20 @@ class Contacts:
                 building=self._building_of.get(module_id),
             )
 
+    def _write_cuts(self, due: Sequence[Cut], connection: Connection, *, now: datetime) -> None:
+        alone = {
+            module_id: subject
+            for module_id, subject in self._modules.items()
+            if module_id in self._modules_down and subject.line_id not in self._lines_down
+        }
+        if alone:
+            tampering.look_for_cuts(connection, alone, due=due, now=now)
+
     def _write_line(self, line_id: str, connection: Connection, *, now: datetime) -> None:
         on_line = self._on_line(line_id)
         online = line_id not in self._lines_down
-        self._note_silence(connection, "line", line_id, online=online, line_id=line_id, now=now)
+        subject = Subject(kind="line", id=line_id, building=None, line_id=line_id)
+        tampering.note(connection, subject, online=online, zone=self._zone, now=now)
         if online:
             self._clear(connection, AlarmKind.LINE_OFFLINE, "line", line_id, now)
             return
@@ -175,27 +201,6 @@ class Contacts:
             detail={"detail": self._lines_down[line_id], "modules": len(on_line)},
             line_id=line_id,
             building=buildings.pop() if len(buildings) == 1 else None,
-        )
-
-    def _note_silence(
-        self,
-        connection: Connection,
-        subject_kind: str,
-        subject_id: str,
-        *,
-        online: bool,
-        line_id: str | None,
-        now: datetime,
-    ) -> None:
-        tampering.note(
-            connection,
-            subject_kind=subject_kind,
-            subject_id=subject_id,
-            online=online,
-            zone=self._zone,
-            building=self._building_of.get(subject_id),
-            line_id=line_id,
-            now=now,
         )
 
     def _raise(

@@ -26,6 +26,7 @@ from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
 from dormpower.domain.samples import Observation, Relay
+from dormpower.domain.silences import Cut
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
 from gateway import policy_changes
@@ -325,6 +326,7 @@ class Control:
         memory.active_alarms = outcome.active_alarms
         memory.restores, memory.kept = outcome.restores, outcome.kept
         memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
+        memory.cut_due_at = (memory.cut_due_at or self._clock.now()) if outcome.waits_for_reading else None
         if outcome.base_wh is not None and memory.account is not None:
             memory.account.base_wh = outcome.base_wh
         if judged and not memory.outstanding:
@@ -419,7 +421,13 @@ class Control:
             while await self.handle_intents():
                 pass
         await self.run_on_writer(self._ask_again)
-        await self._contacts.sweep()
+        await self._contacts.sweep(
+            [
+                Cut(circuit_id=circuit_id, at=memory.cut_due_at)
+                for circuit_id, memory in self._memories.items()
+                if memory.cut_due_at is not None
+            ]
+        )
 
     def _ask_again(self) -> None:
         now = self._clock.now()

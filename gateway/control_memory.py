@@ -78,6 +78,7 @@ class CircuitMemory:
     active_alarms: frozenset[str] = frozenset()
     pending_cut: str | None = None  # the reason of a cut that waits for approval
     cut_approved: bool = False
+    cut_due_at: datetime | None = None  # since when a cut waits only for a reading
     # the field
     seen: bool = False  # a sample or read-back of this run
     fresh_at: datetime | None = None

@@ -15,7 +15,7 @@ from dormpower.books import control as books_control
 from dormpower.books import trips as books_trips
 from dormpower.domain import restoring, trips
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
-from dormpower.domain.arrears import Remember, Warn
+from dormpower.domain.arrears import NO_FRESH_READING, Remember, Warn
 from dormpower.domain.holds import RESETTABLE, Enforcement, supply_state
 from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.restoring import Restore, RestorePolicy
@@ -195,9 +195,15 @@ class Decider:
                 outcome.look_again_at = min(decision.at, outcome.look_again_at or decision.at)
                 return False
             case Wait():
+                outcome.waits_for_reading |= decision.why == NO_FRESH_READING and self._enforces(
+                    policy, circuit_id
+                )
                 return False
         outcome.changed = True
         return True
+
+    def _enforces(self, policy: Policy | None, circuit_id: str) -> bool:
+        return policy is not None and not self.shadow_only and policy.mode_of(circuit_id) is Enforcement.ENFORCE
 
     def _place(
         self,

@@ -64,6 +64,7 @@ class Outcome:
     base_wh: int | None = None
     look_again_at: datetime | None = None
     sampling_period_s: float | None = None
+    waits_for_reading: bool = False  # a cut is due but for that
     changed: bool = False
     noted: dict[str, object] = field(default_factory=dict)  # control point columns that were written
 
@@ -79,6 +80,7 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
             judged=look.judged,
             look_again_at=None,
             sampling_period_s=look.sampling_period_s,
+            waits_for_reading=False,
             changed=False,
             noted={},
         )

@@ -1,5 +1,7 @@
 """Silences on record, and the alarms that they are worth: around a cut, and at the same hours each night."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,59 +9,96 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books import alarms, silences
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
-from dormpower.domain.silences import AROUND_CUT_S, NIGHTS, around_cut, nights_in_a_row
+from dormpower.domain.silences import AROUND_CUT_S, NIGHTS, Cut, around_cut, nights_in_a_row
 
 LOOK_BACK = timedelta(days=NIGHTS + 4)
+# Sweeps come once a minute: a cut up to `AROUND_CUT_S` after the silence is seen by one of them.
+STILL_LOOKED_AT = timedelta(seconds=2 * AROUND_CUT_S)
 
 
-def note(
-    connection: Connection,
-    *,
-    subject_kind: str,
-    subject_id: str,
-    online: bool,
-    zone: ZoneInfo,
-    building: str | None,
-    line_id: str | None,
-    now: datetime,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A module or a line, where it is, and the circuits on it (a module's)."""
+
+    kind: str
+    id: str
+    building: str | None
+    line_id: str | None
+    circuit_ids: Sequence[str] = ()
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What alarms and silences know it by."""
+        return {"subject_kind": self.kind, "subject_id": self.id}
+
+    @property
+    def module_id(self) -> str | None:
+        """The module's id; None for a line."""
+        return self.id if self.kind == "module" else None
+
+
+def note(connection: Connection, subject: Subject, *, online: bool, zone: ZoneInfo, now: datetime) -> None:
     """Put a module's or a line's transition on record, and tell of a silence that looks like tampering.
 
     `silent_around_cut` ends when the module answers again; `silent_each_night` when a night has passed without.
     """
-    subject = {"subject_kind": subject_kind, "subject_id": subject_id}
     if online:
-        silences.end(connection, **subject, now=now)
-        alarms.clear_alarm(connection, kind=AlarmKind.SILENT_AROUND_CUT, **subject, now=now)
+        silences.end(connection, **subject.key, now=now)
+        alarms.clear_alarm(connection, kind=AlarmKind.SILENT_AROUND_CUT, **subject.key, now=now)
         return
-    silences.begin(connection, **subject, now=now)
-    module_id = subject_id if subject_kind == "module" else None
-    if module_id is not None:
-        cuts = silences.cuts_of(connection, module_id=module_id, at=now - timedelta(seconds=AROUND_CUT_S))
-        cut_at = around_cut(silent_from_at=now, cuts_at=cuts)
-        if cut_at is not None:
-            alarms.raise_alarm(
-                connection,
-                kind=AlarmKind.SILENT_AROUND_CUT,
-                priority=PRIORITIES[AlarmKind.SILENT_AROUND_CUT],
-                **subject,
-                module_id=module_id,
-                line_id=line_id,
-                building=building,
-                detail={"cut_at": cut_at.isoformat(), "silent_from_at": now.isoformat()},
-                now=now,
-            )
-    nights = _nights(connection, subject_kind=subject_kind, subject_id=subject_id, zone=zone, now=now)
+    silences.begin(connection, **subject.key, now=now)
+    _tell_of_cuts(connection, subject, silent_from_at=now, due=(), now=now)
+    nights = _nights(connection, subject_kind=subject.kind, subject_id=subject.id, zone=zone, now=now)
     if nights:
         alarms.raise_alarm(
             connection,
             kind=AlarmKind.SILENT_EACH_NIGHT,
             priority=PRIORITIES[AlarmKind.SILENT_EACH_NIGHT],
-            **subject,
-            module_id=module_id,
-            line_id=line_id,
-            building=building,
+            **subject.key,
+            module_id=subject.module_id,
+            line_id=subject.line_id,
+            building=subject.building,
             detail={"nights": nights},
+            now=now,
+        )
+
+
+def look_for_cuts(
+    connection: Connection, subjects: Mapping[str, Subject], *, due: Sequence[Cut], now: datetime
+) -> None:
+    """Tell of modules that fell silent shortly before a cut: it came, or is due, while they are silent.
+
+    `due` are the cuts that wait only for a reading.
+    """
+    for module_id, silent_from_at in silences.lasting(
+        connection, subject_kind="module", since=now - STILL_LOOKED_AT
+    ):
+        subject = subjects.get(module_id)
+        if subject is not None:
+            _tell_of_cuts(connection, subject, silent_from_at=silent_from_at, due=due, now=now)
+
+
+def _tell_of_cuts(
+    connection: Connection, subject: Subject, *, silent_from_at: datetime, due: Sequence[Cut], now: datetime
+) -> None:
+    if not subject.circuit_ids:
+        return
+    made = silences.cuts_of(
+        connection, circuit_ids=subject.circuit_ids, at=silent_from_at - timedelta(seconds=AROUND_CUT_S)
+    )
+    cuts = [*made, *(cut for cut in due if cut.circuit_id in subject.circuit_ids)]
+    cut = around_cut(silent_from_at=silent_from_at, cuts=cuts)
+    if cut is not None:
+        alarms.raise_alarm(
+            connection,
+            kind=AlarmKind.SILENT_AROUND_CUT,
+            priority=PRIORITIES[AlarmKind.SILENT_AROUND_CUT],
+            **subject.key,
+            module_id=subject.module_id,
+            line_id=subject.line_id,
+            building=subject.building,
+            circuit_id=cut.circuit_id,
+            detail={"cut_at": cut.at.isoformat(), "silent_from_at": silent_from_at.isoformat()},
             now=now,
         )
 

@@ -25,6 +25,7 @@ from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.policy import LetGo, Place, Wait
 
 RULE = "rule:arrears"
+NO_FRESH_READING = "no_fresh_reading"  # all else asks for the cut
 _DAY_MINUTES = 24 * 60
 
 
@@ -273,7 +274,7 @@ def _cut_or_wait(  # noqa: PLR0911 - one return for each thing that speaks again
             return Remember(warnings=replace(facts.warnings, deferred=True))
         return Wait(why="courtesy", until_at=courteous_until_at)
     if not facts.fresh:
-        return Wait(why="no_fresh_reading")
+        return Wait(why=NO_FRESH_READING)
     return Place(
         reason=Reason.ARREARS,
         evidence=cut_evidence(facts, policy),

@@ -1,7 +1,8 @@
 """Silences that look like tampering: just around a cut, or at the same hours each night.
 
-A module that falls silent within minutes of the command that opened one of its relays, or of the sample that
-caused it, may have been unplugged so that the circuit stays on. A line that is silent at about the same hour
+A module that falls silent within minutes of a cut of one of its circuits, before or after it, may have been
+unplugged so that the circuit stays on. A cut is a hold that was placed, a command that told the relay to open,
+or a cut for arrears that is due and waits only for a reading. A line that is silent at about the same hour
 night after night was not hit by chance: something switches it off. Both are worth somebody's look, and neither
 proves anything.
 """
@@ -28,10 +29,18 @@ class Silence:
     to_at: datetime | None = None
 
 
-def around_cut(*, silent_from_at: datetime, cuts_at: Sequence[datetime]) -> datetime | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A circuit that was, or was due to be, taken off supply."""
+
+    circuit_id: str
+    at: datetime
+
+
+def around_cut(*, silent_from_at: datetime, cuts: Sequence[Cut]) -> Cut | None:
     """Return the cut around which a module fell silent (the nearest), None where there was none."""
-    near = [at for at in cuts_at if abs((silent_from_at - at).total_seconds()) <= AROUND_CUT_S]
-    return min(near, key=lambda at: abs(silent_from_at - at), default=None)
+    near = [cut for cut in cuts if abs((silent_from_at - cut.at).total_seconds()) <= AROUND_CUT_S]
+    return min(near, key=lambda cut: (abs(silent_from_at - cut.at), cut.circuit_id), default=None)
 
 
 def nights_in_a_row(silences: Sequence[Silence], *, zone: ZoneInfo, now: datetime) -> list[Silence]:

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dormpower.domain.silences import Silence, around_cut, nights_in_a_row
+from dormpower.domain.silences import Cut, Silence, around_cut, nights_in_a_row
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NIGHT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # 23:00 on the campus
@@ -17,8 +17,11 @@ NIGHT = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # 23:00 on the campus
 def test_a_silence_within_minutes_of_a_cut_is_around_it(
     cuts_s: tuple[int, ...], expected_s: int | None
 ) -> None:
-    found = around_cut(silent_from_at=NIGHT, cuts_at=[NIGHT + timedelta(seconds=one) for one in cuts_s])
-    assert found == (None if expected_s is None else NIGHT + timedelta(seconds=expected_s))
+    cuts = [Cut(circuit_id="r-0-ac", at=NIGHT + timedelta(seconds=one)) for one in cuts_s]
+    found = around_cut(silent_from_at=NIGHT, cuts=cuts)
+    assert (None if found is None else found.at) == (
+        None if expected_s is None else NIGHT + timedelta(seconds=expected_s)
+    )
 
 
 def nights(*offsets_h: float) -> list[Silence]:

@@ -313,26 +313,6 @@ def test_a_dead_line_is_one_alarm(sqlite_books: Books) -> None:
     world.close()
 
 
-def test_a_module_that_falls_silent_around_its_cut_is_an_alarm_of_its_own(quick_world: World) -> None:
-    world = quick_world
-    world.into_arrears()
-    world.clock.advance(120)
-
-    async def go() -> None:
-        world.control.note_module("m-0", online=False, detail="no answer")
-        await world.control.settle()
-        assert world.active_alarms() == ["module_offline", "silent_around_cut"]
-        world.control.note_module("m-0", online=True)
-        await world.control.settle()
-        assert world.active_alarms() == []
-        world.clock.advance(3600)
-        world.control.note_module("m-0", online=False, detail="no answer")
-        await world.control.settle()
-        assert world.active_alarms() == ["module_offline"]
-
-    world.run(go())
-
-
 def test_a_line_that_is_silent_each_night_is_an_alarm_until_a_night_passes_without(quick_world: World) -> None:
     world = quick_world
     world.clock.advance(11 * 3600)  # 23:00 on the campus
