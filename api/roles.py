@@ -63,6 +63,7 @@ MATRIX: Mapping[tuple[str, str], Rule] = {
         roles=_MAINTENANCE_AND_ADMIN, subject=Subject.LOCKOUT
     ),
     ("POST", f"{PREFIX}/circuits/{{circuit_id}}/reset"): Rule(roles=_MAINTENANCE, subject=Subject.CIRCUIT),
+    ("POST", f"{PREFIX}/resets"): Rule(roles=_MAINTENANCE),
     ("GET", f"{PREFIX}/circuits/{{circuit_id}}/alarms"): Rule(roles=_OWN_AND_STAFF, subject=Subject.CIRCUIT),
     ("GET", f"{PREFIX}/alarms"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", f"{PREFIX}/alarms/figures"): Rule(roles=_MAINTENANCE_AND_ADMIN),

@@ -13,7 +13,7 @@ from api.problems import Problem, Refusal, not_found
 from api.queries import Line
 from api.queries import Query as QueryModel
 from api.roles import PREFIX
-from dormpower.books import emergency, scoped_holds
+from dormpower.books import emergency, scoped_holds, scoped_resets
 from dormpower.books.scoped_holds import PARTS, ScopedHold
 from dormpower.domain.holds import Reason
 from dormpower.domain.scopes import Scope
@@ -47,6 +47,22 @@ class ScopeRequest(BaseModel):
 
     scope: ScopeJson
     reason: Line
+
+
+class ResetRequest(BaseModel):
+    """Where to reset trips."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope: ScopeJson
+
+
+class ScopedResetJson(BaseModel):
+    """How many circuits of the scope had a trip or were opened locally, and how many holds were released."""
+
+    scope: ScopeJson
+    circuits: int
+    released: int
 
 
 class VacancyRequest(BaseModel):
@@ -192,6 +208,23 @@ def list_lockouts(allowed: Allowed, context: Context) -> Response:
 def place_lockout(wanted: ScopeRequest, allowed: Allowed, context: Context) -> Response:
     """Lock every circuit of a scope out in the own name, those that are described later among them."""
     return _place(context, allowed, reason=Reason.LOCKOUT, scope=wanted.scope.to_domain(), note=wanted.reason)
+
+
+@router.post("/resets", response_model=ScopedResetJson, summary="Reset trips in a room, floor or building")
+def reset(wanted: ResetRequest, allowed: Allowed, context: Context) -> Response:
+    """Release latched trips and `opened_locally` of every circuit of a scope, nothing else."""
+    scope = wanted.scope.to_domain()
+    try:
+        done = scoped_resets.reset(
+            books=context.books,
+            scope=scope,
+            actor=allowed.principal.user.username,
+            now=context.clock.now(),
+        )
+    except scoped_holds.UnableToPlaceScopedHoldError as refusal:
+        raise Refusal(Problem.INVALID, str(refusal)) from refusal
+    context.wake()
+    return Json({"scope": scope_json(scope), "circuits": done.circuits, "released": done.released})
 
 
 @router.get("/vacancies", response_model=ScopedHoldsJson, summary="List vacant rooms")
