@@ -73,7 +73,8 @@ def check_rules(
     """Note what takes two values to see."""
     check_site(file, rooms, profiles, findings)
     check_policies(file.policies, rooms, ZoneInfo(file.site.zone), findings)
-    check_shedding(file.policies.shedding, findings)
+    parents = {feeder.id: feeder.parent for feeder in file.feeders}
+    check_shedding(file.policies.shedding, parents=parents, findings=findings)
     check_schedules(
         file.policies.curfew,
         file.policies.night_mode,

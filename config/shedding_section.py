@@ -1,13 +1,14 @@
 """The site file's section of feeder shedding, and the domain's policy of it."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
-from config.faults import Findings
+from config.faults import Findings, did_you_mean
 from config.policy_sections import PartOfSite
-from config.site_values import Int, Mode, Seconds, Section
-from dormpower.domain.feeder_facts import ShedAs, SheddingPolicy, ShedPlace
+from config.site_values import Int, Mode, Seconds, Section, Slug
+from dormpower.domain.feeder_facts import ShedAs, SheddingPolicy, ShedPlace, TreeMode
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.scopes import Scope
 
@@ -18,6 +19,13 @@ class SheddingOverride(PartOfSite):
     """How the circuits of a part of the site are shed."""
 
     shed: Literal["in_turn", "last", "never"] = Field(description="in_turn, last or never")
+
+
+class TreeModeRow(Section):
+    """The mode of a feeder and of all that hangs on it."""
+
+    feeder: Slug
+    mode: Mode = Field(description="enforce, shadow or off")
 
 
 class SheddingSection(Section):
@@ -47,6 +55,7 @@ class SheddingSection(Section):
     priorities: tuple[Literal["ac", "lighting"], ...] = Field(
         default=("ac",), description="kinds in the order in which they are shed: [ac] or [ac, lighting]"
     )
+    modes: tuple[TreeModeRow, ...] = Field(default=(), description="a list of {feeder: …, mode: …}")
     overrides: tuple[SheddingOverride, ...] = Field(default=(), description="a list of overrides")
 
 
@@ -59,13 +68,23 @@ def shedding_of(section: SheddingSection) -> SheddingPolicy:
         )
         for row in section.overrides
     )
-    values = section.model_dump(exclude={"overrides"})
-    return SheddingPolicy(**{**values, "mode": Enforcement(section.mode), "places": places})
+    modes = tuple(TreeMode(root_id=row.feeder, mode=Enforcement(row.mode)) for row in section.modes)
+    values = section.model_dump(exclude={"overrides", "modes"})
+    return SheddingPolicy(**{**values, "mode": Enforcement(section.mode), "places": places, "modes": modes})
 
 
-def check_shedding(section: SheddingSection, findings: Findings) -> None:
-    """Note values that don't go together."""
+def check_shedding(section: SheddingSection, *, parents: Mapping[str, str | None], findings: Findings) -> None:
+    """Note values that don't go together; `parents` are those of the site's feeders."""
     place = "policies.shedding"
+    for index, row in enumerate(section.modes):
+        key = f"{place}.modes[{index}].feeder"
+        above = parents.get(row.feeder)
+        if row.feeder not in parents:
+            findings.refuse(key, f"unknown feeder {row.feeder!r}{did_you_mean(row.feeder, [*parents])}")
+        elif above in parents:
+            findings.refuse(key, f"expected a feeder at the top of its tree: {row.feeder} hangs on {above}")
+        elif row.feeder in {one.feeder for one in section.modes[:index]}:
+            findings.refuse(key, f"the mode of {row.feeder} is given twice")
     if section.restore_below >= section.shed_to:
         findings.refuse(
             f"{place}.restore_below",

@@ -12,7 +12,6 @@ from config.profiles import ModbusProfile, MqttProfile, Profile
 from config.settings import EmbeddedReadingsSettings, Settings
 from dormpower.clock import Clock
 from dormpower.domain.feeder_facts import SheddingPolicy
-from dormpower.domain.holds import Enforcement
 from dormpower.domain.samples import Relay
 from dormpower.domain.scopes import Where, places
 from dormpower.domain.site import Circuit, Module, Room, Site
@@ -23,6 +22,7 @@ from gateway.control_memory import ControlledCircuit
 from gateway.drivers.modbus.line import ModbusLine
 from gateway.drivers.modbus.module import ModbusModule, PreparedPlans
 from gateway.drivers.mqtt.profile_messages import ProfileMessages
+from gateway.policies import in_shadow_only
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
 MQTT_LINE = "mqtt"
@@ -149,10 +149,10 @@ def shedding_policy(settings: Settings, *, shadow: bool, speed: float) -> Sheddi
     fast. A feeder meter may miss one poll before it counts as silent.
     """
     policy = settings.policies.shedding
-    mode = Enforcement.SHADOW if shadow and policy.mode is Enforcement.ENFORCE else policy.mode
     return replace(
         policy,
-        mode=mode,
+        mode=in_shadow_only(policy.mode, shadow_only=shadow),
+        modes=tuple(replace(one, mode=in_shadow_only(one.mode, shadow_only=shadow)) for one in policy.modes),
         cycle_s=policy.cycle_s * speed,
         silent_s=max(policy.silent_s, 2 * settings.gateway.poll_s) * speed,
         power_stale_s=settings.stale_after_s * speed,

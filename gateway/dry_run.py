@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dormpower.domain.arrears import Remember, Warn
-from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.shedding import RULE as SHEDDING
@@ -141,9 +140,8 @@ def effects_on(policy: Policy, facts: CircuitFacts, *, pace_s: float, now: datet
     return found
 
 
-def effects_of_shedding(preview: Preview, policy: SheddingPolicy, *, now: datetime) -> list[Effect]:
+def effects_of_shedding(preview: Preview, *, now: datetime) -> list[Effect]:
     """Return what another shedding policy would do at first."""
-    prefix = "shadow_" if policy.mode is Enforcement.SHADOW else ""
 
     def effect(circuit_id: str, name: str, evidence: Mapping[str, Any]) -> Effect:
         return Effect(
@@ -168,10 +166,12 @@ def effects_of_shedding(preview: Preview, policy: SheddingPolicy, *, now: dateti
             "limit_w": shed.limit_w,
             "power_w": shed.power_w,
         }
-        found.append(effect(shed.circuit_id, f"{prefix}cut", evidence))
+        shadow = shed.circuit_id in preview.in_shadow
+        found.append(effect(shed.circuit_id, "shadow_cut" if shadow else "cut", evidence))
     for restore in () if preview.plan is None else preview.plan.restores:
         evidence = {"why": restore.why.value, "pickup_w": restore.pickup_w}
-        found.append(effect(restore.circuit_id, f"{prefix}release", evidence))
+        shadow = restore.circuit_id in preview.in_shadow
+        found.append(effect(restore.circuit_id, "shadow_release" if shadow else "release", evidence))
     return found
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from dormpower.clock import Clock
-from dormpower.domain.feeder_facts import FeederFacts
+from dormpower.domain.demand import Tree
+from dormpower.domain.feeder_facts import FeederFacts, SheddingPolicy
+from dormpower.domain.holds import Enforcement
 from dormpower.domain.samples import ModuleSample, Observation, Relay, is_believed
 from dormpower.domain.scopes import where_of
 from dormpower.domain.site import Circuit, Room, Site
@@ -57,6 +59,14 @@ class FeederReadings:
             if feeder.meter_module_id is not None
         }
         self._modules = {module.module_id for module in site.modules}
+        self.root_of = {one: path[-1] for one, path in Tree(self.feeder_facts(), ()).paths.items()}
+
+    def mode_at(self, policy: SheddingPolicy, circuit_id: str) -> Enforcement:
+        """Return in which mode a circuit is shed: its tree's; off where it hangs on no feeder."""
+        if circuit_id not in self.circuits:
+            return Enforcement.OFF
+        room, _ = self.circuits[circuit_id]
+        return policy.mode_of(self.root_of[str(room.feeder)])
 
     def take_meters(self, sample: ModuleSample) -> ModuleSample | None:
         """Take the feeder meters' channels out of a sample; None where nothing is left for intake."""

@@ -81,7 +81,7 @@ class FeederRooms:
         """Whether a circuit may close now; its pickup is promised then. Else it waits, until `leave`."""
         circuit_id, now = memory.circuit.circuit_id, self._clock.now()
         path = self._paths.get(circuit_id)
-        if path is None or self.policy.mode is not Enforcement.ENFORCE:
+        if path is None or self.policy.mode_of(path[-1]) is not Enforcement.ENFORCE:
             return True
         if self._is_promised(circuit_id, now):
             return True

@@ -35,7 +35,7 @@ from dormpower.domain.feeder_facts import (
     ShedState,
 )
 from dormpower.domain.holds import Enforcement, Reason
-from dormpower.domain.shedding import RULE, plan
+from dormpower.domain.shedding import RULE, plan_site
 from dormpower.domain.site import Site
 from gateway.control_memory import CircuitMemory
 from gateway.feeder_readings import FeederReadings
@@ -56,6 +56,10 @@ class StandingShed:
     placed_at: datetime
     shadow: bool
 
+    def is_of(self, mode: Enforcement) -> bool:
+        """Whether a mode has such a hold."""
+        return mode is (Enforcement.SHADOW if self.shadow else Enforcement.ENFORCE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
@@ -63,11 +67,7 @@ class Preview:
 
     let_go: tuple[StandingShed, ...]
     plan: Plan | None
-
-
-def _holds_so(policy: SheddingPolicy, hold: StandingShed) -> bool:
-    """Whether a policy's mode has such a hold."""
-    return policy.mode is not Enforcement.OFF and hold.shadow is (policy.mode is Enforcement.SHADOW)
+    in_shadow: frozenset[str] = frozenset()  # circuits that it would shed in shadow
 
 
 def _off_after(made: Plan, standing: Mapping[str, StandingShed]) -> set[str]:
@@ -148,14 +148,15 @@ class FeederControl:
         """
         policies.record(connection, rule=RULE, described=described(configured), actor=actor, now=now)
         for hold in self._standing(connection):
-            if hold.circuit_id not in self._readings.circuits or not _holds_so(policy, hold):
-                self._release(connection, hold, {"why": "not_in_force", "mode": policy.mode}, now)
+            mode = self._readings.mode_at(policy, hold.circuit_id)
+            if not hold.is_of(mode):
+                self._release(connection, hold, {"why": "not_in_force", "mode": mode.value}, now)
 
     async def run(self) -> None:
         """Decide once a cycle until cancelled."""
         while True:
             await asyncio.sleep(self.policy.cycle_s / self._clock.speed)
-            if self.policy.mode is Enforcement.OFF or not self._site.feeders:
+            if self.policy.sleeps or not self._site.feeders:
                 continue
             try:
                 await self.cycle()
@@ -176,12 +177,7 @@ class FeederControl:
             raise
         self._ask_again(self._rooms.end_plan(made, short=short))
         if made.sheds or made.restores:
-            log.info(
-                "shedding.decided",
-                shed=len(made.sheds),
-                restored=len(made.restores),
-                mode=self.policy.mode.value,
-            )
+            log.info("shedding.decided", shed=len(made.sheds), restored=len(made.restores))
             while await self._handle_intents():
                 pass
         return made
@@ -196,11 +192,21 @@ class FeederControl:
     def _preview(self, policy: SheddingPolicy, loads: Sequence[Load]) -> Preview:
         with self._books.read() as connection:
             standing = self._standing(connection)
-        kept = {hold.circuit_id: hold for hold in standing if _holds_so(policy, hold)}
-        let_go = tuple(hold for hold in standing if not _holds_so(policy, hold))
-        if policy.mode is Enforcement.OFF or not self._site.feeders:
+        kept = {
+            hold.circuit_id: hold
+            for hold in standing
+            if hold.is_of(self._readings.mode_at(policy, hold.circuit_id))
+        }
+        let_go = tuple(hold for hold in standing if hold.circuit_id not in kept)
+        if policy.sleeps or not self._site.feeders:
             return Preview(let_go=let_go, plan=None)
-        return Preview(let_go=let_go, plan=self._plan(policy, loads, kept, self._clock.now()))
+        in_shadow = frozenset(
+            circuit_id
+            for circuit_id in self._readings.circuits
+            if self._readings.mode_at(policy, circuit_id) is Enforcement.SHADOW
+        )
+        made = self._plan(policy, loads, kept, self._clock.now())
+        return Preview(let_go=let_go, plan=made, in_shadow=in_shadow)
 
     def adopt(self, policy: SheddingPolicy, configured: SheddingPolicy) -> None:
         """Go by another policy from now on: on the writer thread, after the commit of its `take_over`."""
@@ -210,16 +216,13 @@ class FeederControl:
         for circuit_id in circuit_ids:
             self._kick(circuit_id)
 
-    @property
-    def _shadow(self) -> bool:
-        return self.policy.mode is Enforcement.SHADOW
-
     def _loads(self, policy: SheddingPolicy) -> list[Load]:
         """Return what memory knows of the circuits; our own holds are added from the books."""
         found, now = [], self._clock.now()
         for circuit_id, (room, circuit) in self._readings.circuits.items():
             memory = self._memory(circuit_id)
             shed_as = policy.shed_as(self._readings.where_of[circuit_id])
+            shadow = self._readings.mode_at(policy, circuit_id) is Enforcement.SHADOW
             power_w, power_at = self._readings.power(circuit_id)
             fresh = power_at is not None and now - power_at <= timedelta(seconds=policy.power_stale_s)
             load = Load(
@@ -236,7 +239,7 @@ class FeederControl:
                 last=shed_as is ShedAs.LAST,
                 switchable=memory.circuit.has_relay and memory.circuit.has_readback,
                 online=memory.seen and fresh and self._reachable(memory),
-                min_off_s=0.0 if policy.mode is Enforcement.SHADOW else memory.circuit.min_off_s,
+                min_off_s=0.0 if shadow else memory.circuit.min_off_s,
                 lately_w=self._readings.lately_w(circuit_id),
             )
             found.append(self._rooms.with_closing(load))
@@ -270,7 +273,7 @@ class FeederControl:
             today=self._days.day_of(now),
             listening_since_at=self._listening_since_at,
         )
-        return plan(facts, self._state, policy, now=now)
+        return plan_site(facts, self._state, policy, now=now)
 
     # --- on record -----------------------------------------------------------------------------------------
 
@@ -297,7 +300,7 @@ class FeederControl:
                     connection,
                     demand=demand,
                     parent=next(one.parent for one in self._site.feeders if one.feeder_id == demand.feeder_id),
-                    mode=self.policy.mode.value,
+                    mode=self.policy.mode_of(self._readings.root_of[demand.feeder_id]).value,
                     circuits_off=off.get(demand.feeder_id, 0),
                     state=made.state.feeders[demand.feeder_id],
                     now=now,
@@ -311,7 +314,7 @@ class FeederControl:
             circuit_id=shed.circuit_id,
             reason=Reason.SHED,
             placed_by=RULE,
-            shadow=self._shadow,
+            shadow=self._readings.mode_at(self.policy, shed.circuit_id) is Enforcement.SHADOW,
             expected_release_at=now + timedelta(seconds=self.policy.max_off_s),
             evidence={
                 "feeder_id": shed.feeder_id,

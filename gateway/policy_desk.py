@@ -166,7 +166,7 @@ class PolicyDesk:
             await self._try(changed, ids[start : start + CHUNK], result)
         if shedding:
             preview = await self._feeders.preview(rules.shedding)
-            result.add_effects(effects_of_shedding(preview, rules.shedding, now=now))
+            result.add_effects(effects_of_shedding(preview, now=now))
         await self._write(
             lambda connection: policy_proposals.note_dry_run(
                 connection,

@@ -31,6 +31,14 @@ class ShedPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TreeMode:
+    """The mode of a whole tree of feeders: what a floor sheds helps its building, so they share one."""
+
+    root_id: str
+    mode: Enforcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SheddingPolicy:
     """The site's figures for shedding; seconds are campus time. FACTS of load management stand behind them.
 
@@ -58,6 +66,16 @@ class SheddingPolicy:
     follow_s: float = 20.0  # within which a relay is expected to follow
     priorities: tuple[str, ...] = ("ac",)
     places: tuple[ShedPlace, ...] = ()  # a later one has the last word
+    modes: tuple[TreeMode, ...] = ()  # of trees of feeders whose mode is another than `mode`
+
+    def mode_of(self, root_id: str) -> Enforcement:
+        """Return the mode of the tree of feeders below a root."""
+        return next((one.mode for one in self.modes if one.root_id == root_id), self.mode)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether nothing is decided anywhere."""
+        return {self.mode, *(one.mode for one in self.modes)} == {Enforcement.OFF}
 
     def shed_as(self, where: Where) -> ShedAs:
         """Return how a circuit is shed."""

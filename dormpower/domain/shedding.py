@@ -56,6 +56,27 @@ from dormpower.domain.shed_draft import Draft
 RULE = "rule:shedding"
 
 
+def plan_site(facts: Facts, state: ShedState, policy: SheddingPolicy, *, now: datetime) -> Plan:
+    """Return what to do now in all trees of feeders, each in its own mode; those that are off are left out."""
+    paths = Tree(facts.feeders, ()).paths
+    made: list[Plan] = []
+    for mode in (Enforcement.ENFORCE, Enforcement.SHADOW):
+        feeders = tuple(one for one in facts.feeders if policy.mode_of(paths[one.feeder_id][-1]) is mode)
+        if feeders:
+            one = plan(replace(facts, feeders=feeders), state, replace(policy, mode=mode), now=now)
+            state = replace(one.state, feeders={**state.feeders, **one.state.feeders})
+            made.append(one)
+    return Plan(
+        at=now,
+        demands=tuple(sorted((one for each in made for one in each.demands), key=lambda one: one.feeder_id)),
+        sheds=tuple(one for each in made for one in each.sheds),
+        restores=tuple(one for each in made for one in each.restores),
+        grants=tuple(one for each in made for one in each.grants),
+        alarms=tuple(one for each in made for one in each.alarms),
+        state=state,
+    )
+
+
 def plan(facts: Facts, state: ShedState, policy: SheddingPolicy, *, now: datetime) -> Plan:
     """Return what to do now. Pure: the same facts, state and `now` give the same plan."""
     tree = Tree(facts.feeders, facts.loads)

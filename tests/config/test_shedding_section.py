@@ -22,11 +22,16 @@ def test_an_empty_section_is_the_domain_s_own_policy_in_shadow() -> None:
         ({"rotate_after_s": 900}, "rotate_after_s", "less than max_off_s (900), got 900"),
         ({"priorities": ("ac", "ac")}, "priorities", "each kind once"),
         ({"priorities": ("lighting", "ac")}, "priorities", "lighting is shed last or never"),
+        ({"modes": [{"feeder": "bb", "mode": "off"}]}, "modes[0].feeder", "unknown feeder 'bb'"),
+        ({"modes": [{"feeder": "floor", "mode": "off"}]}, "modes[0].feeder", "floor hangs on b"),
+        ({"modes": [{"feeder": "b", "mode": "off"}] * 2}, "modes[1].feeder", "given twice"),
     ],
 )
 def test_values_that_don_t_go_together_are_told(values: dict[str, Any], key: str, told: str) -> None:
     findings = Findings("site.yaml")
-    check_shedding(SheddingSection(**values), findings)
+    check_shedding(
+        SheddingSection.model_validate(values), parents={"b": "away", "floor": "b"}, findings=findings
+    )
     (fault,) = findings.faults
     assert fault.key == f"policies.shedding.{key}"
     assert told in str(fault)

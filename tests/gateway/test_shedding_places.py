@@ -11,6 +11,7 @@ import pytest
 
 from config.changed_policies import with_policies
 from dormpower.books import policies
+from dormpower.books.feeders import feeders_now
 from dormpower.domain.holds import Reason
 from tests.gateway.composed_site import ComposedSite, site_document
 
@@ -75,3 +76,40 @@ def test_the_places_are_part_of_the_recorded_policy(open_site):
     assert (place["scope"]["building"], place["shed"]) == ("01", "never")
     site.sample(dict.fromkeys(CIRCUITS, 1_000.0))
     assert shed(site) == []
+
+
+def test_each_tree_of_feeders_is_shed_in_its_own_mode(tmp_path):
+    feeders = [
+        {"id": "f-1", "limit_kw": 0.5},
+        {"id": "f-2", "limit_kw": 0.5},
+        {"id": "top", "limit_kw": 90},
+        {"id": "f-3", "limit_kw": 0.5, "parent": "top"},
+    ]
+    modes = [{"feeder": "f-1", "mode": "enforce"}, {"feeder": "top", "mode": "off"}]
+    document = site_document({"shedding": {"modes": modes}}, rooms=3, feeders=feeders)
+    document["rooms"] = [
+        {**room, "feeder": f"f-{number}"} for number, room in enumerate(document["rooms"], start=1)
+    ]
+    site = ComposedSite(tmp_path, document, at=EVENING)
+    try:
+        for power_w in (0.0, 0.0, 0.0, 0.0, 1_000.0):
+            site.sample(dict.fromkeys(CIRCUITS, power_w))
+        shed(site)
+        assert [[hold.shadow for hold in site.holds(one)] for one in CIRCUITS] == [[False], [True], []]
+        with site.books.read() as connection:
+            assert {one.feeder_id: one.mode for one in feeders_now(connection)} == {
+                "f-1": "enforce",
+                "f-2": "shadow",
+            }
+        # Enforced now: what stood in shadow ends with the start, and is shed for good.
+        now = {"modes": [{"feeder": "f-2", "mode": "enforce"}]}
+        site.settings = with_policies(site.settings, {"shedding": now})
+        site.start()
+        assert [site.holds(one) for one in CIRCUITS] == [(), (), ()]
+        site.clock.advance(1_800)  # no room is shed again so soon
+        for _ in range(3):
+            site.sample(dict.fromkeys(CIRCUITS, 1_000.0))
+        shed(site)
+        assert [hold.shadow for hold in site.holds("r-2-ac")] == [False]
+    finally:
+        site.close()
