@@ -59,6 +59,7 @@ from gateway.control import Control
 from gateway.drivers.modbus.switching import ModbusSwitch
 from gateway.drivers.mqtt.link import MqttLink
 from gateway.drivers.mqtt.topics import UnableToUseTopicsError
+from gateway.dropped_readings import DroppedReadings
 from gateway.exclusive import (
     UnableToRunGatewayError,
     give_lease_back,
@@ -118,6 +119,7 @@ class Gateway:
             feeders=self.feeders,
             limits=self._limits,
         )
+        self._dropped = DroppedReadings(self.gateway_id)
         self._pollers = [self._poller(field_line) for field_line in self._lines]
         self._jobs = Jobs(books=books, clock=clock, holder=holder_name(self.gateway_id), jobs=self._job_list())
 
@@ -352,13 +354,15 @@ class Gateway:
 
     def _report(self) -> bool:
         take_lease(gateway_id=self.gateway_id, books=self.books, clock=self.clock)
+        figures, real_now = self.figures(), self.clock.real_now()
         with self.books.write() as connection:
             counters.write(
                 connection,
                 process=self.settings.gateway.gateway_id,
-                values=self.figures(),
-                real_now=self.clock.real_now(),
+                values=figures,
+                real_now=real_now,
             )
+            self._dropped.note(connection, figures, now=self.clock.now(), real_now=real_now)
             return self.in_shadow and not shadow.awaits_confirmation(connection)
 
     def figures(self) -> dict[str, float]:
