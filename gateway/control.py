@@ -33,7 +33,7 @@ from gateway import policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
-from gateway.looking import Look, Outcome, outcome_at_start, watch
+from gateway.looking import Look, Outcome, outcome_at_start, watch, watched_at_start
 from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler, Room
@@ -172,6 +172,8 @@ class Control:
             everything = list(self._memories.values())
             for start in range(0, len(everything), SWEEP_CHUNK):
                 self._fill(connection, everything[start : start + SWEEP_CHUNK], now, first=True)
+            for memory in everything:
+                memory.watched = watched_at_start(self._watchers, memory)
             for alarm in alarms.active(connection):
                 if alarm.subject_kind == "circuit" and alarm.subject_id in self._memories:
                     self._memories[alarm.subject_id].active_alarms |= {alarm.kind}

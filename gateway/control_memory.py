@@ -86,6 +86,7 @@ class CircuitMemory:
     sampling_period_s: float | None = None  # between the last two of these
     believed: bool = False  # the last register of this run was accepted
     sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
+    earlier: ChannelSample | None = None  # the last one of earlier runs: its powers
     read_back_at: datetime | None = None
     ours_open: bool = False
     opened_at: datetime | None = None
@@ -241,6 +242,10 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
             meter_points.c.metered_wh,
             meter_points.c.relay,
             meter_points.c.flags,
+            meter_points.c.power_w,
+            meter_points.c.voltage_v,
+            meter_points.c.current_a,
+            meter_points.c.power_factor,
             meter_points.c.last_seen_at,
         ).where(meter_points.c.circuit_id.in_(sorted(by_id)))
     )
@@ -250,6 +255,13 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
         memory = by_id[row.circuit_id]
         memory.metered_wh = row.metered_wh
         memory.fresh_at = memory.observed_at = row.last_seen_at
+        memory.earlier = ChannelSample(
+            channel=memory.circuit.channel,
+            power_w=row.power_w,
+            voltage_v=row.voltage_v,
+            current_a=row.current_a,
+            power_factor=row.power_factor,
+        )
         memory.judged = Judged(
             relay=None if row.relay is None else Relay(row.relay),
             flags=frozenset(Flag(text) for text in row.flags.split(",") if text),

@@ -105,16 +105,20 @@ def watch(
     sample: ChannelSample,
     at: datetime,
 ) -> Mapping[str, object]:
-    """Return what the rules make of the samples after one more; what one kept across a restart is taken up."""
+    """Return what the rules make of the samples after one more."""
     circuit_id = memory.circuit.circuit_id
-    after: dict[str, object] = {}
+    return {policy.rule: policy.watch(circuit_id, before.get(policy.rule), sample, at) for policy in policies}
+
+
+def watched_at_start(policies: Sequence[Policy], memory: CircuitMemory) -> Mapping[str, object]:
+    """Return what the rules know of the samples of earlier runs."""
+    watched: dict[str, object] = {}
     for policy in policies:
-        rule = policy.rule
-        known = before.get(rule)
-        if known is None and rule in memory.kept and rule not in before:
-            known = policy.thaw(memory.kept[rule])
-        after[rule] = policy.watch(circuit_id, known, sample, at)
-    return after
+        if policy.rule in memory.kept:
+            watched[policy.rule] = policy.thaw(memory.kept[policy.rule])
+        elif memory.earlier is not None and memory.observed_at is not None:
+            watched[policy.rule] = policy.begin(memory.circuit.circuit_id, memory.earlier, memory.observed_at)
+    return watched
 
 
 def keep_watched(

@@ -93,6 +93,9 @@ class Policy(Protocol):
     def thaw(self, memory: Mapping[str, Any]) -> object:
         """Return what `freeze` wrote as what it was."""
 
+    def begin(self, circuit_id: str, last: ChannelSample, at: datetime) -> object:
+        """Return what the rule makes of the last run's last sample, where it had frozen nothing."""
+
     def carried_over(self, watched: object) -> object:
         """Return what of an earlier configuration's watching this one goes on with."""
 
@@ -132,6 +135,10 @@ class WatchesNothing:
 
     def thaw(self, memory: Mapping[str, Any]) -> object:  # noqa: ARG002
         """Take nothing back."""
+        return None
+
+    def begin(self, circuit_id: str, last: ChannelSample, at: datetime) -> object:  # noqa: ARG002
+        """Begin with nothing."""
         return None
 
     def carried_over(self, watched: object) -> object:  # noqa: ARG002

@@ -93,6 +93,9 @@ class OverloadRule:
         }
         return kept or None
 
+    def begin(self, circuit_id: str, last: ChannelSample, at: datetime) -> None:
+        """Begin anew: a count that stood was kept."""
+
     def thaw(self, memory: Mapping[str, Any]) -> OverCounts:
         """Take the counts back."""
         return OverCounts(
@@ -183,15 +186,20 @@ class ProhibitedRule:
         return watched if power is None else loadsteps.watch(watched, power, policy.rules)
 
     def wants_look(self, watched: object) -> bool:
-        """A resistive load that is on is looked at."""
-        return isinstance(watched, StepWatch) and watched.found is not None
+        """A resistive load that is on is looked at, and a rise, so that it is kept."""
+        return isinstance(watched, StepWatch) and (watched.found is not None or bool(watched.rising))
 
-    def freeze(self, watched: object) -> Mapping[str, Any] | None:  # noqa: ARG002
-        """Keep nothing: a step is judged within the samples of one run."""
-        return None
+    def freeze(self, watched: object) -> Mapping[str, Any] | None:
+        """Keep a rise under way, and what is on."""
+        return loadsteps.to_json(watched) if isinstance(watched, StepWatch) else None
 
-    def thaw(self, memory: Mapping[str, Any]) -> None:
-        """Take nothing back."""
+    def thaw(self, memory: Mapping[str, Any]) -> StepWatch:
+        """Take it back."""
+        return loadsteps.from_json(memory)
+
+    def begin(self, circuit_id: str, last: ChannelSample, at: datetime) -> StepWatch | None:
+        """Go on from the level of the last run's last sample: a step since then is one."""
+        return self.watch(circuit_id, None, last, at)
 
     def carried_over(self, watched: object) -> object:
         """Go on with the steps that are still on; the new bands judge them."""

@@ -15,10 +15,14 @@ power does not add up, its two parts do: with N = √(S² − P²), ΔN = N afte
 mixes displacement and distortion, and a capacitive load beside an inductive one makes it too small; both errors
 are small against a heating element.
 
+Over a silence too long to say what happened in it a rise under way is forgotten, and what was found stays so
+while the power still holds at least half of it.
+
 A sample's instant and order matter, its period does not: the same rules work at 1 s, 5 s and 30 s. What a long
 period hides (the inrush, a pulse shorter than two samples) is hidden here too, and the period is told.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import hypot, sqrt
@@ -126,6 +130,63 @@ class StepWatch:
 NOTHING_SEEN = StepWatch()
 
 
+def to_json(watched: StepWatch) -> dict[str, Any] | None:
+    """Return what has to survive a restart, as JSON values: a rise under way, or what is on; else None.
+
+    What is on stays as it was found, so that it is written once.
+    """
+    if watched.found is not None:
+        found = watched.found
+        written = {name: getattr(found, name) for name in _FOUND_NUMBERS}
+        return {
+            "found": {
+                **written,
+                "judged_at": found.judged_at.isoformat(),
+                "before": [_written(one) for one in found.before],
+                "after": [_written(one) for one in found.after],
+            }
+        }
+    if not watched.rising:
+        return None
+    return {
+        **{name: getattr(watched, name) for name in _RISE_NUMBERS},
+        "recent": [_written(one) for one in watched.recent],
+        "rising": [_written(one) for one in watched.rising],
+    }
+
+
+def from_json(written: Mapping[str, Any]) -> StepWatch:
+    """Return what `to_json` wrote."""
+    if "found" in written:
+        found = written["found"]
+        return StepWatch(
+            found=LoadStep(
+                **{name: found[name] for name in _FOUND_NUMBERS},
+                judged_at=datetime.fromisoformat(found["judged_at"]),
+                before=tuple(_read(one) for one in found["before"]),
+                after=tuple(_read(one) for one in found["after"]),
+            )
+        )
+    return StepWatch(
+        **{name: written[name] for name in _RISE_NUMBERS},
+        recent=tuple(_read(one) for one in written["recent"]),
+        rising=tuple(_read(one) for one in written["rising"]),
+    )
+
+
+_FOUND_NUMBERS = ("delta_w", "delta_va", "power_factor", "duration_s", "sampling_period_s")
+_RISE_NUMBERS = ("peak_w", "jump_w", "rises")
+
+
+def _written(sample: PowerSample) -> list[Any]:
+    return [sample.at.isoformat(), sample.power_w, sample.apparent_va]
+
+
+def _read(written: list[Any]) -> PowerSample:
+    at, power_w, apparent_va = written
+    return PowerSample(at=datetime.fromisoformat(at), power_w=power_w, apparent_va=apparent_va)
+
+
 def power_sample(sample: ChannelSample, at: datetime) -> PowerSample | None:
     """Return a channel's powers: S from volts and amps, else from the power factor; None without W."""
     if sample.power_w is None:
@@ -144,7 +205,9 @@ def watch(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch
     if newest and sample.at <= newest[0].at:
         return before
     if not newest or (sample.at - newest[0].at).total_seconds() > rules.max_gap_s:
-        return StepWatch(recent=(sample,))  # nobody knows what was switched meanwhile
+        # Nobody knows what was switched meanwhile; what was found is taken to be on while the power says so.
+        still_on = before.found is not None and not _is_off(before.found, sample)
+        return StepWatch(recent=(sample,), found=before.found if still_on else None)
     if before.found is not None:
         return _while_found(before, before.found, sample)
     if before.rising:
@@ -166,11 +229,14 @@ def _latest(recent: tuple[PowerSample, ...], sample: PowerSample) -> tuple[Power
 
 
 def _while_found(before: StepWatch, found: LoadStep, sample: PowerSample) -> StepWatch:
-    base_w = _base_w(found.before)
     fell_w = max(one.power_w for one in before.recent[-2:]) - sample.power_w
-    if sample.power_w < base_w + OFF_BELOW * found.delta_w or fell_w > OFF_BELOW * found.delta_w:
+    if _is_off(found, sample) or fell_w > OFF_BELOW * found.delta_w:
         return StepWatch(recent=(sample,))
     return replace(before, recent=_latest(before.recent, sample))
+
+
+def _is_off(found: LoadStep, sample: PowerSample) -> bool:
+    return sample.power_w < _base_w(found.before) + OFF_BELOW * found.delta_w
 
 
 def _while_rising(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch:

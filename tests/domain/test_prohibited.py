@@ -1,5 +1,6 @@
 """Prohibited loads in virtual time: which loads look resistive, and what a step leads to."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import hypot
@@ -7,6 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dormpower.domain.holds import Enforcement, Hold, Reason
 from dormpower.domain.loadsteps import (
@@ -14,7 +17,9 @@ from dormpower.domain.loadsteps import (
     PowerSample,
     StepRules,
     StepWatch,
+    from_json,
     power_sample,
+    to_json,
     watch,
 )
 from dormpower.domain.policy import ClearAlarm, LetGo, Place, RaiseAlarm, Wait
@@ -204,3 +209,22 @@ def test_what_a_step_leads_to(more: dict[str, Any], policy: dict[str, Any], expe
 def test_values_that_do_not_go_together_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         ProhibitedPolicy(zone=ZONE, **values)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 300.0, 900.0, 1500.0, 3000.0]), min_size=2, max_size=30),
+    st.sampled_from([1.0, 5.0, 30.0]),
+)
+def test_what_is_kept_of_a_stream_is_all_that_a_restart_needs(levels_w: list[float], period_s: float) -> None:
+    watched = StepWatch()
+    for number, level_w in enumerate(levels_w):
+        at = NOON + timedelta(seconds=period_s * number)
+        sample = PowerSample(at=at, power_w=60 + level_w, apparent_va=60 + level_w)
+        kept = to_json(watched)
+        after = watch(watched, sample, RULES)
+        if kept is not None:
+            thawed = from_json(json.loads(json.dumps(kept)))
+            assert thawed.found == watched.found
+            if watched.found is None:
+                assert watch(thawed, sample, RULES) == after
+        watched = after
