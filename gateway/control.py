@@ -29,7 +29,7 @@ from dormpower.domain.samples import Observation, Relay
 from dormpower.domain.silences import Cut
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
-from gateway import policy_changes
+from gateway import circuit_alarms, policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
@@ -175,8 +175,11 @@ class Control:
             for memory in everything:
                 memory.watched = watched_at_start(self._watchers, memory)
             for alarm in alarms.active(connection):
-                if alarm.subject_kind == "circuit" and alarm.subject_id in self._memories:
-                    self._memories[alarm.subject_id].active_alarms |= {alarm.kind}
+                of_module = self._by_module.get(alarm.subject_id, []) if alarm.subject_kind == "module" else []
+                for circuit_id in [alarm.subject_id] if alarm.subject_kind == "circuit" else of_module:
+                    known = self._memories.get(circuit_id)
+                    if known is not None and circuit_alarms.knows(known, alarm):
+                        known.active_alarms |= {alarm.kind}
             self._contacts.load(connection)
             if self._timed:
                 self._load_due(now)

@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, events, holds, notices, states
 from dormpower.books import control as books_control
+from dormpower.books import holds, notices, states
 from dormpower.books import trips as books_trips
 from dormpower.domain import restoring, trips
-from dormpower.domain.alarms import PRIORITIES, AlarmKind
 from dormpower.domain.arrears import NO_FRESH_READING, Remember, Warn
 from dormpower.domain.holds import RESETTABLE, Enforcement, supply_state
 from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.restoring import Restore, RestorePolicy
 from dormpower.domain.units import format_kwh
+from gateway import circuit_alarms
 from gateway.admission import Admission, base_moved
 from gateway.control_memory import CircuitMemory
 from gateway.looking import (
@@ -189,7 +189,7 @@ class Decider:
                 )
                 outcome.warnings = decision.warnings
             case RaiseAlarm() | ClearAlarm():
-                self._tell(connection, circuit_id, decision, outcome, now=now)
+                circuit_alarms.tell(connection, memory, decision, outcome, now=now)
                 return False
             case LookAgain():
                 outcome.look_again_at = min(decision.at, outcome.look_again_at or decision.at)
@@ -278,39 +278,6 @@ class Decider:
                 now=now,
             )
         outcome.warnings = decision.warnings
-
-    def _tell(
-        self,
-        connection: Connection,
-        circuit_id: str,
-        decision: RaiseAlarm | ClearAlarm,
-        outcome: Outcome,
-        *,
-        now: datetime,
-    ) -> None:
-        kind: AlarmKind = decision.kind
-        if isinstance(decision, RaiseAlarm):
-            if kind in outcome.active_alarms:
-                return
-            alarms.raise_alarm(
-                connection,
-                kind=kind,
-                priority=PRIORITIES[kind],
-                subject_kind="circuit",
-                subject_id=circuit_id,
-                circuit_id=circuit_id,
-                detail={"sampling_period_s": outcome.sampling_period_s, **decision.evidence},
-                now=now,
-            )
-            outcome.active_alarms |= {kind.value}
-        else:
-            if kind not in outcome.active_alarms:
-                return
-            alarms.clear_alarm(connection, kind=kind, subject_kind="circuit", subject_id=circuit_id, now=now)
-            outcome.active_alarms -= {kind.value}
-        if kind is AlarmKind.OPEN_BUT_DRAWING:  # part of what people see of the circuit
-            events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
-        outcome.changed = True
 
     def _record_state(
         self, connection: Connection, memory: CircuitMemory, look: Look, outcome: Outcome, *, now: datetime

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -105,11 +106,12 @@ class ComposedSite:
         after_s: float = 5.0,
         tripped: Collection[str] = (),
         opened: Collection[str] = (),
+        flags: Mapping[str, Collection[Flag]] = MappingProxyType({}),
     ) -> None:
         """All modules give a sample; circuits draw what is given, and what follows is carried out.
 
         Of the `tripped` circuits the modules report that they have opened by themselves, of the `opened` ones
-        just that they are open.
+        just that they are open, and `flags` of each circuit besides.
         """
 
         async def go() -> None:
@@ -123,6 +125,7 @@ class ComposedSite:
                         power_w,
                         tripped=circuit.circuit_id in tripped,
                         opened=circuit.circuit_id in opened,
+                        flags=flags.get(circuit.circuit_id, ()),
                     )
                     for circuit in room.circuits
                 ]
@@ -142,6 +145,7 @@ class ComposedSite:
         *,
         tripped: bool,
         opened: bool,
+        flags: Collection[Flag],
     ) -> ChannelSample:
         now = self.clock.now()
         drawn_w = power_w if isinstance(power_w, float) else power_w.get(circuit_id, 0.0)
@@ -158,7 +162,7 @@ class ComposedSite:
             current_a=drawn_w / 220,
             power_factor=1.0 if drawn_w else None,
             relay=Relay.OPEN if tripped or opened else Relay.CLOSED,
-            flags=frozenset({Flag.OVERLOAD_TRIP} if tripped else ()),
+            flags=frozenset({Flag.OVERLOAD_TRIP} if tripped else ()) | frozenset(flags),
         )
 
     def pass_time(self, seconds: float) -> None:

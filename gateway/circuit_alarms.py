@@ -1,0 +1,80 @@
+"""Alarms of what a look at a circuit found: one for one condition, whoever of its circuits saw it first.
+
+A cover or a temperature is the module's: both channels of a dual module report it, and it is one alarm. It ends
+when no channel reports it any more.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from dormpower.books import alarms, events
+from dormpower.books.alarms import Alarm
+from dormpower.books.tables import channel_spans, meter_points
+from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.policy import ClearAlarm, RaiseAlarm
+from gateway.control_memory import CircuitMemory
+from gateway.looking import Outcome
+
+MODULE_KINDS = frozenset({AlarmKind.COVER_OPEN, AlarmKind.OVER_TEMPERATURE})
+
+
+def knows(memory: CircuitMemory, alarm: Alarm) -> bool:
+    """Whether an active alarm of the circuit or its module is one that it has seen before a restart."""
+    return alarm.subject_kind == "circuit" or (alarm.kind in MODULE_KINDS and alarm.kind in memory.judged.flags)
+
+
+def tell(
+    connection: Connection,
+    memory: CircuitMemory,
+    decision: RaiseAlarm | ClearAlarm,
+    outcome: Outcome,
+    *,
+    now: datetime,
+) -> None:
+    """Raise or clear the alarm of a condition; nothing where the circuit knows it so already."""
+    circuit, kind = memory.circuit, decision.kind
+    of_module = kind in MODULE_KINDS
+    subject_kind, subject_id = ("module", circuit.module_id) if of_module else ("circuit", circuit.circuit_id)
+    if isinstance(decision, RaiseAlarm):
+        if kind in outcome.active_alarms:
+            return
+        alarms.raise_alarm(
+            connection,
+            kind=kind,
+            priority=PRIORITIES[kind],
+            subject_kind=subject_kind,
+            subject_id=subject_id,
+            circuit_id=circuit.circuit_id,
+            module_id=circuit.module_id if of_module else None,
+            line_id=circuit.line_id if of_module else None,
+            detail={"sampling_period_s": outcome.sampling_period_s, **decision.evidence},
+            now=now,
+        )
+        outcome.active_alarms |= {kind.value}
+    else:
+        if kind not in outcome.active_alarms:
+            return
+        if not of_module or not _another_reports(connection, memory, kind):
+            alarms.clear_alarm(connection, kind=kind, subject_kind=subject_kind, subject_id=subject_id, now=now)
+        outcome.active_alarms -= {kind.value}
+    if kind is AlarmKind.OPEN_BUT_DRAWING:  # part of what people see of the circuit
+        events.append(connection, kind="circuit", subject_id=circuit.circuit_id, now=now)
+    outcome.changed = True
+
+
+def _another_reports(connection: Connection, memory: CircuitMemory, kind: AlarmKind) -> bool:
+    """Whether another channel of the module reports the condition, as the books have it from this batch."""
+    query = (
+        sa.select(meter_points.c.circuit_id)
+        .join(channel_spans, channel_spans.c.circuit_id == meter_points.c.circuit_id)
+        .where(
+            channel_spans.c.module_id == memory.circuit.module_id,
+            channel_spans.c.to_at.is_(None),
+            meter_points.c.circuit_id != memory.circuit.circuit_id,
+            meter_points.c.flags.contains(kind.value),
+        )
+        .limit(1)
+    )
+    return connection.scalar(query) is not None
