@@ -2,6 +2,6 @@
 
 import sys
 
-from gateway.service import main
+from gateway.process import main
 
 sys.exit(main(sys.argv[1:]))

@@ -1,78 +1,54 @@
-"""The composition root of the gateway process: from a site file to running lines, intake, control and jobs.
+"""The composition root of the gateway: from a site's settings to running lines, intake, control and jobs.
 
-Order of start: the books (of this version, ours alone, brought to the site as described), the stores, control's
-memory, and only then the field: a gateway that comes back reads first and acts then (invariant 25). Order of
-stop: the field first, then what is queued is committed, then the stores.
+Order of stop: the field first, then what is queued is committed, then the stores.
 """
 
-import argparse
 import asyncio
-import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 
 import sqlalchemy as sa
 import structlog
-import uvloop
 from sqlalchemy.engine import Connection
 
 from config.profiles import Profile
-from config.settings import EmbeddedReadingsSettings, Settings, UnableToLoadSiteError, load
+from config.settings import Settings
 from dormpower.books import (
-    audit_log,
     counters,
-    events,
-    journal,
-    migration,
-    scoped_holds,
-    settlement,
     shadow,
-    silences,
 )
-from dormpower.books.database import Books, UnableToOpenBooksError, open_books, wait_until_reachable
-from dormpower.books.sites import UnableToSyncSiteError, sync_site
-from dormpower.clock import Clock, UnableToReadClockError
-from dormpower.clock_keeping import keep_clock
-from dormpower.domain.days import CampusDays
+from dormpower.books.database import Books
+from dormpower.clock import Clock
 from dormpower.domain.samples import ModuleSample, Observation
-from dormpower.event_log import log_to
-from dormpower.readings.influx import InfluxReadings
-from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
+from dormpower.readings.port import ReadingsStore
 from dormpower.wake import WakeListener
 from gateway import policy_changes
-from gateway.collection import collect_seldom
 from gateway.composition import (
     FieldLine,
     Switches,
-    UnableToComposeError,
     field_lines,
     meter_points,
     mqtt_messages,
     mqtt_modules,
-    open_readings,
 )
 from gateway.control import Control
 from gateway.drivers.modbus.switching import ModbusSwitch
 from gateway.drivers.mqtt.link import MqttLink
-from gateway.drivers.mqtt.topics import UnableToUseTopicsError
 from gateway.dropped_readings import DroppedReadings
 from gateway.exclusive import (
-    UnableToRunGatewayError,
-    give_lease_back,
     holder_name,
-    lock_folder,
     take_lease,
 )
 from gateway.feeder_readings import FeederReadings
 from gateway.feeder_rooms import FeederRooms
 from gateway.feeders import FeederControl
+from gateway.figures import counted
+from gateway.housekeeping import housekeeping
 from gateway.intake import Intake
-from gateway.jobs import Job, Jobs
-from gateway.policy_desk import PolicyDesk, settings_in_force
+from gateway.jobs import Jobs
+from gateway.policy_desk import PolicyDesk
 from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.power_limits import PowerLimits
@@ -81,15 +57,6 @@ from gateway.rule_set import rule_set
 log = structlog.get_logger()
 
 RENEW_EVERY_S = 5.0
-DATABASE_TIMEOUT_S = 60.0
-KEEP_EVENTS = timedelta(days=1)
-KEEP_SILENCES = timedelta(days=30)
-
-SETTLE_EVERY_S = 5.0
-SEAL_EVERY_S = 1.0
-EXPORT_HEAD_EVERY_S = 10.0
-AGE_OUT_EVERY_S = 600.0
-MEND_EVERY_S = 10.0
 
 
 class Gateway:
@@ -121,7 +88,12 @@ class Gateway:
         )
         self._dropped = DroppedReadings(self.gateway_id)
         self._pollers = [self._poller(field_line) for field_line in self._lines]
-        self._jobs = Jobs(books=books, clock=clock, holder=holder_name(self.gateway_id), jobs=self._job_list())
+        self._jobs = Jobs(
+            books=books,
+            clock=clock,
+            holder=holder_name(self.gateway_id),
+            jobs=housekeeping(settings, books, readings, clock),
+        )
 
     def _build(self, profiles: Mapping[str, Profile]) -> tuple[Control, FeederControl, Intake, MqttLink | None]:
         settings, clock = self.settings, self.clock
@@ -226,50 +198,6 @@ class Gateway:
             on_line=_Note(self.control.note_line),
         )
 
-    # --- jobs ----------------------------------------------------------------------------------------------
-
-    def _job_list(self) -> list[Job]:
-        return [
-            Job(name="settle", every_s=SETTLE_EVERY_S, run=self._settle),
-            Job(name="seal", every_s=SEAL_EVERY_S, run=self._seal),
-            Job(name="audit_head", every_s=EXPORT_HEAD_EVERY_S, run=self._export_head),
-            Job(name="mend_scopes", every_s=MEND_EVERY_S, run=self._mend_scopes),
-            Job(name="age_out", every_s=AGE_OUT_EVERY_S, run=self._age_out),
-        ]
-
-    def _settle(self) -> None:
-        settlement.settle(
-            self.books,
-            now=self.clock.now(),
-            zone=self.settings.zone,
-            journal=journal.OrderedDays(order=self.settings.policies.lot_order),
-        )
-
-    def _mend_scopes(self) -> None:
-        """Hold what was described after a lock-out over its floor, and end what a crash left behind."""
-        scoped_holds.mend(self.books, self.clock.now())
-
-    def _seal(self) -> None:
-        with self.books.write() as connection:
-            audit_log.seal(connection)
-
-    def _export_head(self) -> None:
-        now = self.clock.now()
-        audit_log.export_head(
-            self.books,
-            path=self.settings.folder / audit_log.HEADS_FILE,
-            on=CampusDays(self.settings.zone).day_of(now),
-            now=now,
-        )
-
-    def _age_out(self) -> None:
-        with self.books.write() as connection:
-            events.drop_before(connection, self.clock.now() - KEEP_EVENTS)
-            silences.drop_before(connection, self.clock.now() - KEEP_SILENCES)
-        kept = self.settings.readings
-        if isinstance(kept, EmbeddedReadingsSettings):  # the retention of an InfluxDB bucket is the server's
-            self.readings.drop_before(self.clock.now() - timedelta(days=kept.keep_days))
-
     # --- life ----------------------------------------------------------------------------------------------
 
     def load(self) -> None:
@@ -367,38 +295,7 @@ class Gateway:
 
     def figures(self) -> dict[str, float]:
         """Return what this gateway has counted since it started, by name."""
-        intake = self.intake.counters
-        figures: dict[str, float] = {
-            f"intake_{name}": float(getattr(intake, name)) for name in intake.__slots__
-        }
-        polled = [poller.counters for poller in self._pollers]
-        for name in ("polls", "probes", "timeouts", "unusable", "refused", "line_downs", "cycles"):
-            figures[f"poll_{name}"] = float(sum(getattr(one, name) for one in polled))
-        figures["poll_longest_cycle_s"] = max((one.cycle_s for one in polled), default=0.0)
-        if self._link is not None:
-            counts = self._link.counts
-            for name in (
-                "readings",
-                "acknowledged",
-                "foreign",
-                "retained",
-                "missed",
-                "repeated",
-                "unmatched_results",
-                "overflowed",
-            ):
-                figures[f"mqtt_{name}"] = float(getattr(counts, name))
-            figures["mqtt_refused"] = float(sum(counts.refused.values()))
-        outbox = self.readings.counts() if isinstance(self.readings, InfluxReadings) else None
-        if outbox is not None:
-            figures |= {
-                "outbox_pending": float(outbox.pending_lines),
-                "outbox_pending_bytes": float(outbox.pending_bytes),
-                "outbox_delivered": float(outbox.delivered_lines),
-                "outbox_dropped": float(outbox.dropped_lines),
-                "outbox_rejected": float(outbox.rejected_lines),
-            }
-        return figures
+        return counted(intake=self.intake, pollers=self._pollers, link=self._link, readings=self.readings)
 
 
 class Submit:
@@ -431,77 +328,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[object]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-# --- the process ---------------------------------------------------------------------------------------------
-
-
-async def _serve(settings: Settings, books: Books, clock: Clock) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    gateway_id = settings.gateway.gateway_id
-    take_lease(gateway_id=gateway_id, books=books, clock=clock)
-    try:
-        _sync_site(settings, books, clock)
-        readings = open_readings(settings)
-        try:
-            while not stopped.is_set():  # once more after a restored site was confirmed
-                in_force = settings_in_force(settings, books, clock)
-                gateway = Gateway(settings=in_force, books=books, readings=readings, clock=clock)
-                take_lease(gateway_id=gateway_id, books=books, clock=clock)
-                await gateway.run(stopped)
-        finally:
-            await asyncio.to_thread(readings.close)
-    finally:
-        give_lease_back(gateway_id=gateway_id, books=books)
-
-
-def _sync_site(settings: Settings, books: Books, clock: Clock) -> None:
-    """Bring the books to the site that is about to be polled: samples of an unknown circuit would be lost.
-
-    Under the lease, so that a gateway which must not run doesn't change what another one stands on.
-    """
-    now = clock.now()
-    today = CampusDays(settings.zone).day_of(now)
-    report = sync_site(books=books, site=settings.site, now=now, today=today)
-    if report.changed:
-        log.info("site.synced", **report.counts())
-
-
-def run(settings: Settings) -> None:
-    """Run the gateway of a site until SIGTERM or SIGINT."""
-    with lock_folder(settings.folder):
-        books = open_books(settings.database, base=settings.folder)
-        try:
-            wait_until_reachable(books, timeout_s=DATABASE_TIMEOUT_S)
-            migration.require_current(books)
-            collect_seldom()
-            with keep_clock(settings.folder) as clock:
-                uvloop.run(_serve(settings, books, clock))
-        finally:
-            books.close()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the process; returns the exit code. A refusal is one sentence on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m gateway")
-    parser.add_argument("--config", type=Path, default=None)
-    wanted = parser.parse_args(arguments)
-    log_to(sys.stderr)
-    try:
-        run(load(wanted.config))
-    except (
-        UnableToLoadSiteError,
-        UnableToComposeError,
-        UnableToUseTopicsError,
-        UnableToOpenBooksError,
-        UnableToReadClockError,
-        UnableToReachReadingsError,
-        UnableToRunGatewayError,
-        UnableToSyncSiteError,
-        migration.UnableToUseBooksError,
-    ) as refusal:
-        sys.stderr.write(f"{refusal}\n")
-        return 1
-    return 0
