@@ -17,7 +17,6 @@ from dormpower.books.meters import (
     MeterPoint,
     Present,
     lock_points,
-    moves_position_only,
     write_closed,
     write_presents,
     write_states,
@@ -30,6 +29,7 @@ from dormpower.domain.meter_state import (
     Outcome,
     Reason,
     Standing,
+    stepped,
 )
 from dormpower.domain.metering import judge
 from dormpower.domain.samples import ChannelSample, ModuleSample, Observation, Verdict
@@ -120,6 +120,7 @@ class Batch:
         self._points = points
         self._rules = rules
         self._now = now
+        self._not_after = now + rules.ahead
         self._presents: dict[str, tuple[ChannelSample, datetime]] = {}
         self._closed: list[tuple[str, Judgement]] = []
         self._whole: set[str] = set()
@@ -187,13 +188,14 @@ class Batch:
 
     def take(self, sample: ModuleSample) -> None:
         """Judge a module's channels."""
-        self._heard_now.add(sample.module_id)
+        module_id = sample.module_id
+        self._heard_now.add(module_id)
         for channel in sample.channels:
-            point = self._points.get((sample.module_id, channel.channel))
+            point = self._points.get((module_id, channel.channel))
             state = None if point is None else self._state(point.circuit_id)
             if point is None or state is None:
                 self.counted["unknown_channel"] += 1
-                self._unknown.add((sample.module_id, channel.channel))
+                self._unknown.add((module_id, channel.channel))
             elif channel.register_wh is None:
                 self._take_fast(point.circuit_id, state, channel, sample)
             else:
@@ -241,7 +243,7 @@ class Batch:
     def _take_fast(
         self, circuit_id: str, state: MeterState, channel: ChannelSample, sample: ModuleSample
     ) -> None:
-        if sample.at > self._now + self._rules.ahead:
+        if sample.at > self._not_after:
             self._refuse(sample)
         elif self._is_newest(circuit_id, sample.at):
             self.counted["without_register"] += 1
@@ -258,29 +260,30 @@ class Batch:
         sample: ModuleSample,
     ) -> None:
         circuit_id, at = point.circuit_id, sample.at
-        judgement = judge(
-            state, register_wh=register_wh, at=at, now=self._now, limits=point.limits, rules=self._rules
-        )
-        outcome = judgement.outcome
-        if moves_position_only(judgement):  # nearly every sample: kept short
-            verdict = Verdict.ACCEPTED
+        moved = stepped(state, register_wh=register_wh, at=at, not_after=self._not_after, limits=point.limits)
+        verdict = Verdict.ACCEPTED
+        if moved is not None:
             self.counted["accepted"] += 1
-        elif outcome is Outcome.AHEAD_OF_CLOCK:
-            self._refuse(sample)
-            return
-        elif outcome is Outcome.LATE:
-            self._take_late(circuit_id, state, channel, register_wh, at)
-            return
         else:
+            judgement = judge(
+                state, register_wh=register_wh, at=at, now=self._now, limits=point.limits, rules=self._rules
+            )
+            outcome = judgement.outcome
+            if outcome is Outcome.AHEAD_OF_CLOCK:
+                self._refuse(sample)
+                return
+            if outcome is Outcome.LATE:
+                self._take_late(circuit_id, state, channel, register_wh, at)
+                return
             self._keep(point, judgement, sample.module_id)
             verdict = _VERDICTS[outcome]
             self.counted[_COUNTED[verdict]] += 1
-        state = judgement.state
-        self.states[circuit_id] = state
+            moved = judgement.state
+        self.states[circuit_id] = moved
         if verdict is Verdict.ACCEPTED:
             self.readings.append(_reading(circuit_id, channel, register_wh, at))
         if self._is_newest(circuit_id, at):
-            self._observe(circuit_id, state, channel, at, verdict)
+            self._observe(circuit_id, moved, channel, at, verdict)
 
     def _keep(self, point: PointConfig, judgement: Judgement, module_id: str) -> None:
         circuit_id = point.circuit_id

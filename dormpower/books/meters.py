@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books.tables import channel_spans, day_boundaries, day_changes, meter_points, segments
 from dormpower.books.types import from_ms, to_ms
-from dormpower.domain.meter_state import Judgement, MeteringRules, MeterState, Outcome, Standing
+from dormpower.domain.meter_state import Judgement, MeteringRules, MeterState, Standing
 from dormpower.domain.samples import ChannelSample
 from dormpower.domain.segments import Boundary, Cause, Mark, Segment
 from dormpower.domain.spans import begin_span, new_state
@@ -234,15 +234,6 @@ def boundary_of(row: Any) -> Boundary:
         register_wh=row.register_wh,
         metered_wh=row.metered_wh,
         estimated=row.estimated,
-    )
-
-
-def moves_position_only(judgement: Judgement) -> bool:
-    """Whether the hot row's position is all that a judgement changed."""
-    return (
-        judgement.outcome in (Outcome.ACCEPTED, Outcome.UNCHANGED)
-        and not judgement.segments
-        and not judgement.boundaries
     )
 
 

@@ -1,6 +1,7 @@
 """A circuit's meter state: the value that `metering.judge` and `spans` take one step further.
 
-`advance` is the only place where metered energy grows.
+Metered energy grows in two places: `stepped` for the plain step that nearly every sample is, `advance` for
+every other.
 """
 
 from dataclasses import dataclass, replace
@@ -77,6 +78,10 @@ class ChannelLimits:
         elapsed_ms = elapsed // _MILLISECOND + self.slack_ms
         plausible_power_w = self.rated_current_a * PLAUSIBLE_VOLTAGE_V * self.phases
         return plausible_power_w * elapsed_ms * 11 // _WH_DIVISOR + self.resolution_wh
+
+    def believes(self, step_wh: int, elapsed: timedelta) -> bool:
+        """Whether a step forward is believable; one within the resolution is, whatever the time."""
+        return 0 <= step_wh and (step_wh <= self.resolution_wh or step_wh <= self.largest_step_wh(elapsed))
 
     def rollover_wh(self, *, from_wh: int, to_wh: int, elapsed: timedelta) -> int | None:
         """Return the energy of a plausible rollover; None where the register fell for another reason."""
@@ -173,6 +178,39 @@ def start_at(state: MeterState, *, register_wh: int, at: datetime, rules: Meteri
     )
 
 
+def stepped(
+    state: MeterState, *, register_wh: int, at: datetime, not_after: datetime, limits: ChannelLimits
+) -> MeterState | None:
+    """Return the state after a plain step: a believed register, a believable step, the same campus day.
+
+    None for every other sample, among them one from after `not_after`. No rows belong to a plain step. Nearly
+    every sample is one, so this is kept short; `metering.judge` sees to the others.
+    """
+    position_at, day_ends_at = state.register_at, state.day_ends_at
+    if (
+        state.standing is not Standing.ACCEPTED
+        or position_at is None
+        or day_ends_at is None
+        or not position_at < at < day_ends_at
+        or at > not_after
+    ):
+        return None
+    step_wh = register_wh - state.register_wh
+    if not limits.believes(step_wh, at - position_at):
+        return None
+    return MeterState(
+        span_id=state.span_id,
+        standing=Standing.ACCEPTED,
+        register_wh=register_wh,
+        register_at=at,
+        metered_wh=state.metered_wh + step_wh,
+        segment_from_wh=state.segment_from_wh,
+        segment_from_at=state.segment_from_at,
+        open_on=state.open_on,
+        day_ends_at=day_ends_at,
+    )
+
+
 def advance(
     state: MeterState,
     *,
@@ -183,23 +221,7 @@ def advance(
     rules: MeteringRules,
     cause: Cause = Cause.MEASURED,
 ) -> Judgement:
-    """Move the position; the only place where metered energy grows."""
-    day_ends_at = known(state.day_ends_at)
-    if cause is Cause.MEASURED and at < day_ends_at:
-        return Judgement(
-            state=MeterState(
-                span_id=state.span_id,
-                standing=Standing.ACCEPTED,
-                register_wh=register_wh,
-                register_at=at,
-                metered_wh=state.metered_wh + energy_wh,
-                segment_from_wh=state.segment_from_wh,
-                segment_from_at=state.segment_from_at,
-                open_on=state.open_on,
-                day_ends_at=day_ends_at,
-            ),
-            outcome=outcome,
-        )
+    """Move the position, cutting the step where a day or a cause ends."""
     metered_wh = state.metered_wh + energy_wh
     cut = cut_step(
         Step(

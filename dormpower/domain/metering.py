@@ -42,6 +42,7 @@ from dormpower.domain.meter_state import (
     advance,
     known,
     start_at,
+    stepped,
     without_suspects,
 )
 from dormpower.domain.segments import Cause
@@ -59,6 +60,10 @@ def judge(
     rules: MeteringRules,
 ) -> Judgement:
     """Judge one sample of a channel's register; `at` is campus time of the sample, `now` the campus present."""
+    plain = stepped(state, register_wh=register_wh, at=at, not_after=now + rules.ahead, limits=limits)
+    if plain is not None:
+        outcome = Outcome.UNCHANGED if register_wh == state.register_wh else Outcome.ACCEPTED
+        return Judgement(state=plain, outcome=outcome)
     if at > now and at - now > rules.ahead:
         return Judgement(state=state, outcome=Outcome.AHEAD_OF_CLOCK)
     position_at = state.register_at
@@ -66,7 +71,7 @@ def judge(
         return Judgement(state=state, outcome=Outcome.LATE)
     if state.standing is Standing.ACCEPTED:
         step_wh = register_wh - state.register_wh
-        if 0 <= step_wh <= limits.largest_step_wh(at - known(position_at)):
+        if limits.believes(step_wh, at - known(position_at)):
             outcome = Outcome.ACCEPTED if step_wh else Outcome.UNCHANGED
             return advance(
                 state, register_wh=register_wh, at=at, energy_wh=step_wh, outcome=outcome, rules=rules
