@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -118,6 +119,9 @@ class Control:
     def _go_by(self, policies: Sequence[Policy], warning_channels: Sequence[str]) -> None:
         self._policies = policies
         self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
+        self._quiet_above_wh = max(
+            (policy.quiet_above_wh for policy in policies if policy.quiet_above_wh is not None), default=-inf
+        )
         self._timed = [policy for policy in policies if isinstance(policy, Timed)]
         self._decider = self._decider_of(policies=policies, channels=warning_channels)
 
@@ -227,43 +231,39 @@ class Control:
         runs on the event loop.
         """
         token = object()
-        seen: list[tuple[CircuitMemory, Observation]] = []
+        touched: list[CircuitMemory] = []
         outcomes: list[tuple[CircuitMemory, Outcome]] = []
         latest: dict[
             str, Outcome
         ] = {}  # a circuit may be in a batch twice: the second look starts from the first
-        memories, watchers, quiet = self._memories, self._watchers, self._quiet
+        memories, watchers, quiet_above_wh = self._memories, self._watchers, self._quiet_above_wh
         for observation in observations:
-            memory = memories.get(observation.circuit_id)
+            circuit_id, sample = observation.circuit_id, observation.sample
+            memory = memories.get(circuit_id)
             if memory is None:
                 continue
             if memory.token is not token:
                 memory.begin_batch(token)
+                touched.append(memory)
             memory.observe(observation)
-            memory.next_watched = watched = watch(
-                watchers, memory, memory.next_watched, observation.sample, observation.at
-            )
+            wants_look = watch(watchers, memory, sample, observation.at)
             available_wh = self._available(memory, observation, token)
-            seen.append((memory, observation))
-            before = latest.get(observation.circuit_id)
+            before = latest.get(circuit_id)
             if (
                 before is None
                 and memory.quiet
-                and (available_wh is None or quiet(available_wh))
-                and trips.unchanged(memory.next_judged, observation.sample, memory.wanted)
+                and not wants_look
+                and (available_wh is None or available_wh > quiet_above_wh)
+                and trips.unchanged(memory.next_judged, sample, memory.wanted)
                 and not memory.kept
-                and not any(policy.wants_look(watched[policy.rule]) for policy in watchers)
             ):
                 continue
             look = self._look_at(memory, observation, available_wh)
             outcome = self._decider.look(connection, memory, look, now, before=before)
             memory.next_judged = outcome.judged
-            latest[observation.circuit_id] = outcome
+            latest[circuit_id] = outcome
             outcomes.append((memory, outcome))
-        return lambda: self._take_over_batch(seen, outcomes)
-
-    def _quiet(self, available_wh: int) -> bool:
-        return all(policy.quiet(available_wh) for policy in self._policies)
+        return lambda: self._take_over_batch(touched, outcomes)
 
     @staticmethod
     def _available(memory: CircuitMemory, observation: Observation, token: object) -> int | None:
@@ -302,20 +302,12 @@ class Control:
         return at is not None and self._clock.now() - at <= timedelta(seconds=self._stale_after_s)
 
     def _take_over_batch(
-        self,
-        seen: Sequence[tuple[CircuitMemory, Observation]],
-        outcomes: Sequence[tuple[CircuitMemory, Outcome]],
+        self, touched: Sequence[CircuitMemory], outcomes: Sequence[tuple[CircuitMemory, Outcome]]
     ) -> None:
         first_seen = []
-        for memory, observation in seen:
-            account = memory.account
-            if account is not None:
-                account.metered_wh += observation.metered_wh - memory.metered_wh
-            memory.metered_wh = observation.metered_wh
+        for memory in touched:
             memory.end_batch()
-            if observation.fresh:
-                memory.fresh_at, memory.sample = observation.at, observation.sample
-            if not memory.seen and (observation.sample.relay is not None or not memory.circuit.has_readback):
+            if memory.next_seen and not memory.seen:
                 memory.seen = True
                 first_seen.append(memory.circuit.circuit_id)
         for memory, outcome in outcomes:

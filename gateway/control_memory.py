@@ -24,7 +24,7 @@ from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, Reason, SupplyState, w
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
-from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, is_believed
+from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict, is_believed
 from dormpower.domain.switching import TripsPolicy
 from dormpower.domain.trips import DRAWING_SAMPLES, Judged
 
@@ -83,7 +83,7 @@ class CircuitMemory:
     seen: bool = False  # a sample or read-back of this run
     fresh_at: datetime | None = None
     observed_at: datetime | None = None  # any sample, believed or not
-    sampling_period_s: float | None = None  # between the last two of these
+    observed_before_at: datetime | None = None  # the one before that
     believed: bool = False  # the last register of this run was accepted
     sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
     earlier: ChannelSample | None = None  # the last one of earlier runs: its powers
@@ -107,7 +107,10 @@ class CircuitMemory:
     next_judged: Judged = field(default_factory=Judged)
     next_believed: bool = False
     next_observed_at: datetime | None = None
-    next_sampling_period_s: float | None = None
+    next_observed_before_at: datetime | None = None
+    next_fresh_at: datetime | None = None  # None where the batch brought no accepted register
+    next_sample: ChannelSample | None = None  # the one of `next_fresh_at`
+    next_seen: bool = False
     next_watched: Mapping[str, object] = field(default_factory=dict)
     quiet: bool = False
 
@@ -131,19 +134,38 @@ class CircuitMemory:
         self.token = token
         self.next_metered_wh, self.next_judged = self.metered_wh, self.judged
         self.next_watched, self.next_believed = self.watched, self.believed
-        self.next_observed_at, self.next_sampling_period_s = self.observed_at, self.sampling_period_s
+        self.next_observed_at, self.next_observed_before_at = self.observed_at, self.observed_before_at
+        self.next_fresh_at, self.next_seen = None, self.seen
 
     def observe(self, observation: Observation) -> None:
-        """Take note of one more sample of the batch: whether it is believed, how long after the last."""
-        self.next_believed = is_believed(observation.verdict, before=self.next_believed)
-        if self.next_observed_at is not None:
-            self.next_sampling_period_s = (observation.at - self.next_observed_at).total_seconds()
-        self.next_observed_at = observation.at
+        """Take note of one more sample of the batch: whether it is believed, and when it was taken."""
+        at, verdict = observation.at, observation.verdict
+        self.next_believed = is_believed(verdict, before=self.next_believed)
+        self.next_observed_before_at, self.next_observed_at = self.next_observed_at, at
+        if verdict is Verdict.ACCEPTED:
+            self.next_fresh_at, self.next_sample = at, observation.sample
+        if not self.next_seen:
+            self.next_seen = observation.sample.relay is not None or not self.circuit.has_readback
 
     def end_batch(self) -> None:
         """Take over what the batch's samples were, once it is committed."""
+        if self.account is not None:
+            self.account.metered_wh += self.next_metered_wh - self.metered_wh
+        self.metered_wh = self.next_metered_wh
         self.watched, self.believed = self.next_watched, self.next_believed
-        self.observed_at, self.sampling_period_s = self.next_observed_at, self.next_sampling_period_s
+        self.observed_at, self.observed_before_at = self.next_observed_at, self.next_observed_before_at
+        if self.next_fresh_at is not None:
+            self.fresh_at, self.sample = self.next_fresh_at, self.next_sample
+
+    @property
+    def sampling_period_s(self) -> float | None:
+        """The time between the last two samples."""
+        return _seconds_between(self.observed_before_at, self.observed_at)
+
+    @property
+    def next_sampling_period_s(self) -> float | None:
+        """The time between the last two samples, those of the batch under way among them."""
+        return _seconds_between(self.next_observed_before_at, self.next_observed_at)
 
     def settle_quiet(self) -> None:
         """Work out whether only a balance or a relay that moves can ask for a closer look."""
@@ -156,6 +178,10 @@ class CircuitMemory:
             and not self.pending_cut
             and self.seen
         )
+
+
+def _seconds_between(before_at: datetime | None, at: datetime | None) -> float | None:
+    return None if before_at is None or at is None else (at - before_at).total_seconds()
 
 
 def build(circuits: Iterable[ControlledCircuit]) -> dict[str, CircuitMemory]:

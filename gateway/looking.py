@@ -98,16 +98,18 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
     )
 
 
-def watch(
-    policies: Sequence[Policy],
-    memory: CircuitMemory,
-    before: Mapping[str, object],
-    sample: ChannelSample,
-    at: datetime,
-) -> Mapping[str, object]:
-    """Return what the rules make of the samples after one more."""
-    circuit_id = memory.circuit.circuit_id
-    return {policy.rule: policy.watch(circuit_id, before.get(policy.rule), sample, at) for policy in policies}
+def watch(policies: Sequence[Policy], memory: CircuitMemory, sample: ChannelSample, at: datetime) -> bool:
+    """Let the rules see one more sample of the batch; return whether one of them asks for a look."""
+    circuit_id, before = memory.circuit.circuit_id, memory.next_watched
+    after: dict[str, object] = {}
+    wants_look = False
+    for policy in policies:
+        rule = policy.rule
+        after[rule] = watched = policy.watch(circuit_id, before.get(rule), sample, at)
+        if watched is not None and policy.wants_look(watched):
+            wants_look = True
+    memory.next_watched = after
+    return wants_look
 
 
 def watched_at_start(policies: Sequence[Policy], memory: CircuitMemory) -> Mapping[str, object]:

@@ -35,9 +35,9 @@ class NightLimits:
         """Return the modes of the limits that a circuit has at some hour."""
         return frozenset(limit.mode for limit in self._limits_of.get(circuit_id, ()))
 
-    def could_exceed(self, circuit_id: str, power_w: float) -> bool:
-        """Whether a power is above any of a circuit's limits, at whatever hour: the cheap test."""
-        return any(power_w > limit.limit_w for limit in self._limits_of.get(circuit_id, ()))
+    def limits_w(self, circuit_id: str) -> list[int]:
+        """Return a circuit's limits of all hours."""
+        return [limit.limit_w for limit in self._limits_of.get(circuit_id, ())]
 
     def limit(self, circuit_id: str, mode: Enforcement, *, at: datetime) -> CurrentLimit | None:
         """Return the lowest limit of a mode that is in force; None where there is none."""

@@ -69,6 +69,10 @@ class Policy(Protocol):
     def counts_when_changed(self) -> bool:
         """Whether the breaker counts its cuts while the rule has changed within a day (invariant 24)."""
 
+    @property
+    def quiet_above_wh(self) -> int | None:
+        """Above this balance it gives nothing to decide; None where a balance never does."""
+
     def described(self) -> Mapping[str, Any]:
         """Return the rule's configuration as JSON values: what tells one version from the next."""
 
@@ -78,14 +82,11 @@ class Policy(Protocol):
     def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:
         """Whether a standing hold of the rule may go on: such a one, enforced or shadow, can be in force."""
 
-    def quiet(self, available_wh: int) -> bool:
-        """Whether a balance alone says that there is nothing to decide: the cheap test for the common case."""
-
     def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> object:
         """Return what the rule makes of the samples after one more; asked for every sample, so cheap."""
 
     def wants_look(self, watched: object) -> bool:
-        """Whether what was made of the samples asks for a decision."""
+        """Whether what was made of the samples asks for a decision; not asked where that is None."""
 
     def freeze(self, watched: object) -> Mapping[str, Any] | None:
         """Return what has to survive a restart, as JSON values; None where nothing has."""
@@ -162,12 +163,12 @@ class ArrearsRule(WatchesNothing):
     rule: str = arrears.RULE
     reason: Reason = Reason.ARREARS
     counts_when_changed: bool = True
-    highest_low_wh: int = field(init=False)
+    quiet_above_wh: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work the cheap test's threshold out once."""
+        """Work out every place's first threshold: above it there is nothing to decide."""
         highest = max((policy.low_wh for policy in self.placed.by_circuit.values()), default=0)
-        object.__setattr__(self, "highest_low_wh", highest)
+        object.__setattr__(self, "quiet_above_wh", highest)
 
     def described(self) -> Mapping[str, Any]:
         """Return what the site configured."""
@@ -181,10 +182,6 @@ class ArrearsRule(WatchesNothing):
     def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
         """Whether the circuit's mode has such holds."""
         return mode_of_hold(hold) is in_shadow_only(self.mode_of(circuit_id), shadow_only=shadow_only)
-
-    def quiet(self, available_wh: int) -> bool:
-        """Above every place's first threshold there is nothing to decide."""
-        return available_wh > self.highest_low_wh
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return the next step, at most one."""

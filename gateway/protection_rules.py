@@ -1,8 +1,9 @@
 """Overload and prohibited loads as policies of the gateway: each circuit has the values of its place."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from dormpower.domain import loadsteps, prohibited, protection
@@ -41,6 +42,13 @@ class OverloadRule:
     rule: str = protection.RULE
     reason: Reason = Reason.OVERLOAD
     counts_when_changed: bool = False
+    quiet_above_wh = None  # a balance says nothing here
+    lowest_w: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out each circuit's lowest limit of any hour: the cheap test for the common case."""
+        found = {circuit_id: self._lowest_w(circuit_id) for circuit_id in self.placed.by_circuit}
+        object.__setattr__(self, "lowest_w", found)
 
     def described(self) -> Mapping[str, Any]:
         """Return what the site configured."""
@@ -56,20 +64,17 @@ class OverloadRule:
         modes = {in_shadow_only(mode, shadow_only=shadow_only) for mode in self._modes(circuit_id)}
         return mode_of_hold(hold) in modes
 
-    def quiet(self, available_wh: int) -> bool:  # noqa: ARG002
-        """A balance says nothing here."""
-        return True
-
     def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> OverCounts | None:
         """Count samples above the limits of this hour: above what is enforced, and above what only watches."""
-        policy = self.placed.by_circuit.get(circuit_id)
-        if policy is None or (before is None and not self._could_exceed(circuit_id, policy, sample)):
+        lowest_w, power_w = self.lowest_w.get(circuit_id), sample.power_w
+        if lowest_w is None or (before is None and (power_w is None or not power_w > lowest_w)):
             return None
+        policy = self.placed.by_circuit[circuit_id]
         counts = before if isinstance(before, OverCounts) else NO_COUNTS
         enforced, shadow = (
             protection.watch(
                 count,
-                power_w=sample.power_w,
+                power_w=power_w,
                 at=at,
                 limit=lowest_in_force(policy, self.night, circuit_id, mode, at=at),
                 max_gap_s=self.max_gap_s,
@@ -139,15 +144,12 @@ class OverloadRule:
         modes = frozenset() if self.night is None else self.night.modes_of(circuit_id)
         return (modes if policy is None else modes | {policy.mode}) - {Enforcement.OFF}
 
-    def _could_exceed(self, circuit_id: str, policy: OverloadPolicy, sample: ChannelSample) -> bool:
-        """Whether a sample is above any limit of any hour: the cheap test for the common case."""
-        power_w = sample.power_w
-        if power_w is None or power_w <= 0:
-            return False
-        own = policy.mode is not Enforcement.OFF and any(
-            limit_w is not None and power_w > limit_w for limit_w in (policy.limit_w, policy.night_limit_w)
-        )
-        return own or (self.night is not None and self.night.could_exceed(circuit_id, power_w))
+    def _lowest_w(self, circuit_id: str) -> float:
+        policy = self.placed.by_circuit[circuit_id]
+        limits_w = [] if self.night is None else self.night.limits_w(circuit_id)
+        if policy.mode is not Enforcement.OFF:
+            limits_w += [one for one in (policy.limit_w, policy.night_limit_w) if one is not None]
+        return max(0.0, min(limits_w, default=inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class ProhibitedRule:
     rule: str = prohibited.RULE
     reason: Reason = Reason.PROHIBITED
     counts_when_changed: bool = True
+    quiet_above_wh = None  # a balance says nothing here
 
     def described(self) -> Mapping[str, Any]:
         """Return what the site configured."""
@@ -171,10 +174,6 @@ class ProhibitedRule:
     def keeps(self, circuit_id: str, hold: Hold, *, shadow_only: bool, now: datetime) -> bool:  # noqa: ARG002
         """Whether the circuit's mode has such holds."""
         return mode_of_hold(hold) is in_shadow_only(self.mode_of(circuit_id), shadow_only=shadow_only)
-
-    def quiet(self, available_wh: int) -> bool:  # noqa: ARG002
-        """A balance says nothing here."""
-        return True
 
     def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> StepWatch | None:
         """Follow the steps of the load."""

@@ -27,6 +27,7 @@ class ScheduleRule(WatchesNothing):
     rule = curfew.RULE
     reason = Reason.CURFEW
     counts_when_changed = True
+    quiet_above_wh = None  # a balance says nothing here
 
     def __init__(self, policy: CurfewPolicy, where_of: Mapping[str, Where]) -> None:
         self._policy = policy
@@ -58,10 +59,6 @@ class ScheduleRule(WatchesNothing):
         ):
             modes.add(Enforcement.ENFORCE)
         return mode_of_hold(hold) in {in_shadow_only(mode, shadow_only=shadow_only) for mode in modes}
-
-    def quiet(self, available_wh: int) -> bool:  # noqa: ARG002 - the protocol's
-        """A balance says nothing here."""
-        return True
 
     def refresh(self, connection: Connection, *, now: datetime) -> None:
         """Take over the outages that are to come or running."""

@@ -43,9 +43,12 @@ AT_ONCE = 0.45
 OFF_BELOW = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PowerSample:
-    """Active and apparent power at one instant; `apparent_va` None where it is not measured."""
+    """Active and apparent power at one instant; `apparent_va` None where it is not measured.
+
+    A value: replaced, never changed (not frozen, for speed of making).
+    """
 
     at: datetime
     power_w: float
@@ -115,9 +118,12 @@ class LoadStep:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StepWatch:
-    """The stream so far: the latest samples, a rise under way, and what was found and is still on."""
+    """The stream so far: the latest samples, a rise under way, and what was found and is still on.
+
+    A value: replaced, never changed (not frozen, for speed of making).
+    """
 
     recent: tuple[PowerSample, ...] = ()
     rising: tuple[PowerSample, ...] = ()
@@ -196,18 +202,18 @@ def power_sample(sample: ChannelSample, at: datetime) -> PowerSample | None:
         apparent_va = max(sample.voltage_v * sample.current_a, abs(sample.power_w))
     elif sample.power_factor:
         apparent_va = abs(sample.power_w / sample.power_factor)
-    return PowerSample(at=at, power_w=sample.power_w, apparent_va=apparent_va)
+    return PowerSample(at, sample.power_w, apparent_va)
 
 
 def watch(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch:
     """Return the stream after one more sample. One that is not newer than the last changes nothing."""
-    newest = (before.rising or before.recent)[-1:]
-    if newest and sample.at <= newest[0].at:
+    stream = before.rising or before.recent
+    if stream and sample.at <= stream[-1].at:
         return before
-    if not newest or (sample.at - newest[0].at).total_seconds() > rules.max_gap_s:
+    if not stream or (sample.at - stream[-1].at).total_seconds() > rules.max_gap_s:
         # Nobody knows what was switched meanwhile; what was found is taken to be on while the power says so.
         still_on = before.found is not None and not _is_off(before.found, sample)
-        return StepWatch(recent=(sample,), found=before.found if still_on else None)
+        return StepWatch((sample,), found=before.found if still_on else None)
     if before.found is not None:
         return _while_found(before, before.found, sample)
     if before.rising:
@@ -216,12 +222,20 @@ def watch(before: StepWatch, sample: PowerSample, rules: StepRules) -> StepWatch
     if sample.power_w - base_w >= rules.min_step_w:
         jump_w = sample.power_w - before.recent[-1].power_w
         return StepWatch(recent=before.recent, rising=(sample,), peak_w=sample.power_w, jump_w=jump_w)
-    return StepWatch(recent=_latest(before.recent, sample))
+    return StepWatch(_latest(before.recent, sample))
 
 
 def _base_w(recent: tuple[PowerSample, ...]) -> float:
-    """The level before a step: the last sample, unless a short pulse stands out against the two before it."""
-    return min(recent[-1].power_w, median(sample.power_w for sample in recent))
+    """The level before a step: the last sample, unless a short pulse stands out against the two before it.
+
+    That is the lower of the last sample and the median of all.
+    """
+    last_w = recent[-1].power_w
+    if len(recent) < BEFORE_SAMPLES:
+        return min(last_w, median(sample.power_w for sample in recent))
+    # Of three, written out because every sample of every circuit comes by: a last one above both others is
+    # above the median, which is then the higher of the two; else it is the median or below it.
+    return min(last_w, max(recent[0].power_w, recent[1].power_w))
 
 
 def _latest(recent: tuple[PowerSample, ...], sample: PowerSample) -> tuple[PowerSample, ...]:

@@ -81,7 +81,7 @@ class ChannelLimits:
 
     def believes(self, step_wh: int, elapsed: timedelta) -> bool:
         """Whether a step forward is believable; one within the resolution is, whatever the time."""
-        return 0 <= step_wh and (step_wh <= self.resolution_wh or step_wh <= self.largest_step_wh(elapsed))
+        return step_wh >= 0 and (step_wh <= self.resolution_wh or step_wh <= self.largest_step_wh(elapsed))
 
     def rollover_wh(self, *, from_wh: int, to_wh: int, elapsed: timedelta) -> int | None:
         """Return the energy of a plausible rollover; None where the register fell for another reason."""

@@ -70,24 +70,20 @@ def judge(
     if position_at is not None and at <= position_at:
         return Judgement(state=state, outcome=Outcome.LATE)
     if state.standing is Standing.ACCEPTED:
-        step_wh = register_wh - state.register_wh
-        if limits.believes(step_wh, at - known(position_at)):
-            outcome = Outcome.ACCEPTED if step_wh else Outcome.UNCHANGED
-            return advance(
-                state, register_wh=register_wh, at=at, energy_wh=step_wh, outcome=outcome, rules=rules
-            )
-        return _judge_implausible(state, register_wh=register_wh, at=at, limits=limits, rules=rules)
+        return _judge_accepted(state, register_wh=register_wh, at=at, limits=limits, rules=rules)
     if state.standing is Standing.QUARANTINED:
         return _judge_quarantined(state, register_wh=register_wh, at=at, limits=limits, rules=rules)
     return _judge_commissioning(state, register_wh=register_wh, at=at, limits=limits, rules=rules)
 
 
-def _judge_implausible(
+def _judge_accepted(
     state: MeterState, *, register_wh: int, at: datetime, limits: ChannelLimits, rules: MeteringRules
 ) -> Judgement:
-    rolled_wh = limits.rollover_wh(
-        from_wh=state.register_wh, to_wh=register_wh, elapsed=at - known(state.register_at)
-    )
+    step_wh, elapsed = register_wh - state.register_wh, at - known(state.register_at)
+    if limits.believes(step_wh, elapsed):  # over a midnight, else it were a plain step
+        outcome = Outcome.ACCEPTED if step_wh else Outcome.UNCHANGED
+        return advance(state, register_wh=register_wh, at=at, energy_wh=step_wh, outcome=outcome, rules=rules)
+    rolled_wh = limits.rollover_wh(from_wh=state.register_wh, to_wh=register_wh, elapsed=elapsed)
     if rolled_wh is not None:
         return advance(
             state,
@@ -98,7 +94,6 @@ def _judge_implausible(
             outcome=Outcome.ROLLOVER,
             rules=rules,
         )
-    fell = register_wh < state.register_wh
     suspect = replace(
         state,
         standing=Standing.QUARANTINED,
@@ -107,7 +102,7 @@ def _judge_implausible(
         suspect_at=at,
         suspect_run=1,
     )
-    reason = Reason.REGISTER_FELL if fell else Reason.STEP_TOO_LARGE
+    reason = Reason.REGISTER_FELL if step_wh < 0 else Reason.STEP_TOO_LARGE
     return Judgement(state=suspect, outcome=Outcome.QUARANTINED, reason=reason)
 
 
