@@ -35,6 +35,17 @@ class _Highest:
         self.now_w = max(self.now_w, power_w)
 
 
+@dataclass(frozen=True, slots=True)
+class _Power:
+    power_w: int
+    at: datetime
+    period_s: float | None  # from the sample before it
+
+
+def _after(before: _Power | None, power_w: float, at: datetime) -> _Power:
+    return _Power(round(power_w), at, None if before is None else (at - before.at).total_seconds())
+
+
 class FeederReadings:
     """The latest powers of a site's feeders and of the circuits below them."""
 
@@ -49,8 +60,8 @@ class FeederReadings:
             for circuit in room.circuits
         }
         self.where_of = where_of(site)
-        self._meters: dict[tuple[str, int], tuple[int, datetime]] = {}
-        self._powers: dict[str, tuple[int, datetime]] = {}
+        self._meters: dict[tuple[str, int], _Power] = {}
+        self._powers: dict[str, _Power] = {}
         self._highest: dict[str, _Highest] = {}
         self._believed: set[str] = set()
         self._feeder_channels = {
@@ -77,8 +88,8 @@ class FeederReadings:
                 kept.append(channel)
             elif channel.power_w is not None and sample.at <= self._clock.now() + AHEAD:
                 before = self._meters.get(key)
-                if before is None or sample.at > before[1]:
-                    self._meters[key] = (round(channel.power_w), sample.at)
+                if before is None or sample.at > before.at:
+                    self._meters[key] = _after(before, channel.power_w, sample.at)
         if len(kept) == len(sample.channels):
             return sample
         return replace(sample, channels=kept) if kept else None
@@ -92,14 +103,20 @@ class FeederReadings:
             (self._believed.add if believed else self._believed.discard)(one.circuit_id)
             if not believed or one.sample.power_w is None:
                 continue
-            power_w = round(one.sample.power_w)
-            self._powers[one.circuit_id] = (power_w, one.at)
+            power = _after(self._powers.get(one.circuit_id), one.sample.power_w, one.at)
+            self._powers[one.circuit_id] = power
             if one.sample.relay is not Relay.OPEN:
-                self._highest.setdefault(one.circuit_id, _Highest(one.at)).take(power_w, one.at)
+                self._highest.setdefault(one.circuit_id, _Highest(one.at)).take(power.power_w, one.at)
 
     def power(self, circuit_id: str) -> tuple[int | None, datetime | None]:
         """Return a circuit's power in watts and when it was sampled; None, None where nothing was heard."""
-        return self._powers.get(circuit_id, (None, None))
+        power = self._powers.get(circuit_id)
+        return (None, None) if power is None else (power.power_w, power.at)
+
+    def power_period_s(self, circuit_id: str) -> float | None:
+        """Return how far apart a circuit's last two samples were; None where there were not two."""
+        power = self._powers.get(circuit_id)
+        return None if power is None else power.period_s
 
     def lately_w(self, circuit_id: str) -> int | None:
         """Return the most that a circuit drew in its last quarter to half an hour on; None without a sample."""
@@ -117,8 +134,9 @@ class FeederReadings:
                     parent=feeder.parent,
                     limit_w=feeder.limit_w,
                     metered=feeder.meter_module_id in self._modules,
-                    power_w=None if heard is None else heard[0],
-                    power_at=None if heard is None else heard[1],
+                    power_w=None if heard is None else heard.power_w,
+                    power_at=None if heard is None else heard.at,
+                    sampling_period_s=None if heard is None else heard.period_s,
                 )
             )
         return tuple(found)

@@ -12,20 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, commands, feeders, holds, policies
+from dormpower.books import commands, feeders, policies
 from dormpower.books.database import Books
-from dormpower.books.tables import holds as holds_table
 from dormpower.clock import Clock
-from dormpower.domain.alarms import PRIORITIES
 from dormpower.domain.days import CampusDays
 from dormpower.domain.feeder_facts import (
-    NO_FEEDER_STATE,
     Facts,
-    FeederAlarm,
     Load,
     Plan,
     Restore,
@@ -37,28 +32,16 @@ from dormpower.domain.feeder_facts import (
 from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.shedding import RULE, plan_site
 from dormpower.domain.site import Site
+from gateway import shed_records
 from gateway.control_memory import CircuitMemory
 from gateway.feeder_readings import FeederReadings
 from gateway.feeder_rooms import FeederRooms
 from gateway.policies import described
+from gateway.shed_records import StandingShed
 
 log = structlog.get_logger()
 
 HOLDS_AT_ONCE = 20  # in one transaction, so that intake never waits long
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StandingShed:
-    """A standing hold of ours."""
-
-    hold_id: str
-    circuit_id: str
-    placed_at: datetime
-    shadow: bool
-
-    def is_of(self, mode: Enforcement) -> bool:
-        """Whether a mode has such a hold."""
-        return mode is (Enforcement.SHADOW if self.shadow else Enforcement.ENFORCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +130,7 @@ class FeederControl:
         books that nobody has confirmed, in shadow.
         """
         policies.record(connection, rule=RULE, described=described(configured), actor=actor, now=now)
-        for hold in self._standing(connection):
+        for hold in shed_records.standing(connection):
             mode = self._readings.mode_at(policy, hold.circuit_id)
             if not hold.is_of(mode):
                 self._release(connection, hold, {"why": "not_in_force", "mode": mode.value}, now)
@@ -191,7 +174,7 @@ class FeederControl:
 
     def _preview(self, policy: SheddingPolicy, loads: Sequence[Load]) -> Preview:
         with self._books.read() as connection:
-            standing = self._standing(connection)
+            standing = shed_records.standing(connection)
         kept = {
             hold.circuit_id: hold
             for hold in standing
@@ -232,6 +215,7 @@ class FeederControl:
                 kind=circuit.kind.value,
                 power_w=power_w,
                 power_at=power_at,
+                sampling_period_s=self._readings.power_period_s(circuit_id),
                 relay=memory.judged.relay,
                 opened_at=memory.opened_at,
                 held=any(not hold.shadow and hold.reason is not Reason.SHED for hold in memory.holds),
@@ -249,7 +233,7 @@ class FeederControl:
         """Plan and write, on the writer thread; also the feeders for whose sake somebody is shed then."""
         now = self._clock.now()
         with self._books.read() as connection:
-            standing = {hold.circuit_id: hold for hold in self._standing(connection)}
+            standing = {hold.circuit_id: hold for hold in shed_records.standing(connection)}
         made = self._plan(self.policy, loads, standing, now)
         self._write(made, standing, now)
         off, turns = _off_after(made, standing), made.state.turns
@@ -287,9 +271,9 @@ class FeederControl:
             with self._books.write() as connection:
                 for step in chunk:
                     if isinstance(step, Shed):
-                        self._place(connection, step, now)
+                        self._place(connection, step, made, now)
                     else:
-                        self._give_back(connection, step, standing[step.circuit_id], now)
+                        self._give_back(connection, step, made, standing[step.circuit_id], now)
                 feeders.save_turns(connection, self._state, after)
             self._state = after
         off = self._circuits_off(made, standing)
@@ -305,74 +289,49 @@ class FeederControl:
                     state=made.state.feeders[demand.feeder_id],
                     now=now,
                 )
-            self._tell(connection, made, now)
+            shed_records.tell(connection, made, before=self._state, now=now)
         self._state = made.state
 
-    def _place(self, connection: Connection, shed: Shed, now: datetime) -> None:
-        holds.place(
+    def _place(self, connection: Connection, shed: Shed, made: Plan, now: datetime) -> None:
+        shed_records.place(
             connection,
-            circuit_id=shed.circuit_id,
-            reason=Reason.SHED,
-            placed_by=RULE,
+            shed,
             shadow=self._readings.mode_at(self.policy, shed.circuit_id) is Enforcement.SHADOW,
             expected_release_at=now + timedelta(seconds=self.policy.max_off_s),
             evidence={
-                "feeder_id": shed.feeder_id,
-                "why": shed.why.value,
-                "demand_w": shed.demand_w,
-                "limit_w": shed.limit_w,
-                "power_w": shed.power_w,
-                "turn": shed.turn,
-                "swapped_for": shed.for_circuit_id,
-                "sampling_period_s": self.policy.cycle_s,
+                **self._periods(made, shed.feeder_id),
+                "power_sampling_period_s": self._readings.power_period_s(shed.circuit_id),
             },
             now=now,
         )
 
-    def _give_back(self, connection: Connection, restore: Restore, hold: StandingShed, now: datetime) -> None:
-        self._release(connection, hold, {"why": restore.why.value, "pickup_w": restore.pickup_w}, now)
+    def _give_back(
+        self, connection: Connection, restore: Restore, made: Plan, hold: StandingShed, now: datetime
+    ) -> None:
+        feeder_id = made.state.turns[restore.circuit_id].feeder_id
+        evidence = {
+            "why": restore.why.value,
+            "pickup_w": restore.pickup_w,
+            "feeder_id": feeder_id,
+            **self._periods(made, feeder_id),
+        }
+        self._release(connection, hold, evidence, now)
+
+    def _periods(self, made: Plan, feeder_id: str | None) -> dict[str, object]:
+        """Return how often the demand that a decision went by was sampled, and how often one is made."""
+        periods = {demand.feeder_id: demand.sampling_period_s for demand in made.demands}
+        return {"sampling_period_s": periods.get(feeder_id or ""), "cycle_s": self.policy.cycle_s}
 
     def _release(
         self, connection: Connection, hold: StandingShed, evidence: Mapping[str, object], now: datetime
     ) -> None:
-        holds.release(connection, hold_id=hold.hold_id, released_by=RULE, evidence=evidence, now=now)
         room = self._readings.circuits.get(hold.circuit_id)
-        if room is not None:
-            feeders.note_turn(
-                connection,
-                circuit_id=hold.circuit_id,
-                room_id=room[0].room_id,
-                from_at=hold.placed_at,
-                to_at=now,
-                shadow=hold.shadow,
-                days=self._days,
-            )
-
-    def _tell(self, connection: Connection, made: Plan, now: datetime) -> None:
-        """Raise and clear the feeders' alarms where they changed."""
-        standing = {(alarm.kind, alarm.feeder_id): alarm for alarm in made.alarms}
-        for feeder_id in made.state.feeders:
-            before = set(self._state.feeders.get(feeder_id, NO_FEEDER_STATE).alarms)
-            after = set(made.state.feeders[feeder_id].alarms)
-            for kind in sorted(after - before):
-                self._raise(connection, standing[kind, feeder_id], now)
-            for kind in sorted(before - after):
-                alarms.clear_alarm(connection, kind=kind, subject_kind="feeder", subject_id=feeder_id, now=now)
-
-    @staticmethod
-    def _raise(connection: Connection, alarm: FeederAlarm, now: datetime) -> None:
-        alarms.raise_alarm(
+        shed_records.release(
             connection,
-            kind=alarm.kind,
-            priority=PRIORITIES[alarm.kind],
-            subject_kind="feeder",
-            subject_id=alarm.feeder_id,
-            detail={
-                "demand_w": alarm.demand_w,
-                "limit_w": alarm.limit_w,
-                "source": alarm.source.value,
-                "circuits_off": alarm.circuits_off,
-            },
+            hold,
+            room_id=None if room is None else room[0].room_id,
+            evidence=evidence,
+            days=self._days,
             now=now,
         )
 
@@ -386,19 +345,3 @@ class FeederControl:
                 counts[at] = counts.get(at, 0) + 1
                 at = parents[at]
         return counts
-
-    @staticmethod
-    def _standing(connection: Connection) -> list[StandingShed]:
-        rows = connection.execute(
-            sa.select(
-                holds_table.c.hold_id,
-                holds_table.c.circuit_id,
-                holds_table.c.placed_at,
-                holds_table.c.shadow,
-            ).where(
-                holds_table.c.released_at.is_(None),
-                holds_table.c.reason == Reason.SHED.value,
-                holds_table.c.placed_by == RULE,
-            )
-        )
-        return [StandingShed(**row) for row in rows.mappings()]

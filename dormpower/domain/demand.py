@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from statistics import median
 
 from dormpower.domain.feeder_facts import (
     NO_FEEDER_STATE,
@@ -94,6 +95,7 @@ def demands(
             source=source,
             measured_w=measured_w,
             sampled_at=sampled_at,
+            sampling_period_s=_period_s(feeder, tree.below[feeder_id], source),
             may_restore=heard or not feeder.metered,
         )
         found[feeder_id], states[feeder_id] = _judge(
@@ -172,6 +174,14 @@ def _heard(feeder: FeederFacts, policy: SheddingPolicy, *, now: datetime) -> boo
         and feeder.power_at is not None
         and now - feeder.power_at <= timedelta(seconds=policy.silent_s)
     )
+
+
+def _period_s(feeder: FeederFacts, loads: Iterable[Load], source: Source) -> float | None:
+    """Return how often what the demand is made of was sampled; None where that is not known yet."""
+    if source is Source.METERED:
+        return feeder.sampling_period_s
+    periods = [load.sampling_period_s for load in loads if load.sampling_period_s is not None]
+    return median(periods) if periods else None
 
 
 def _summed(

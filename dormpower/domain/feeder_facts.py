@@ -94,6 +94,7 @@ class FeederFacts:
     metered: bool = False
     power_w: int | None = None
     power_at: datetime | None = None
+    sampling_period_s: float | None = None  # how far apart the last two samples were
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ class Load:
     kind: str
     power_w: int | None = None
     power_at: datetime | None = None
+    sampling_period_s: float | None = None  # how far apart the last two samples were
     relay: Relay | None = None
     opened_at: datetime | None = None
     shed_at: datetime | None = None
@@ -226,6 +228,7 @@ class Demand:
     projected_w: int = 0
     reserved_w: int = 0
     sampled_at: datetime | None = None
+    sampling_period_s: float | None = None  # the meter's, or the median of the circuits that were summed
     may_restore: bool = False
     sustained: bool = False
 

@@ -74,6 +74,7 @@ class Floor:
         self.meter_heard = True
         self.circuits_heard = True
         self.powers_heard = True
+        self.verdict = Verdict.ACCEPTED
         self.spread = spread
         room_list = tuple(
             Room(
@@ -206,7 +207,7 @@ class Floor:
             Observation(
                 circuit_id=circuit.circuit_id,
                 at=now,
-                verdict=Verdict.ACCEPTED,
+                verdict=self.verdict,
                 metered_wh=0,
                 sample=ChannelSample(
                     channel=0,
