@@ -69,6 +69,7 @@ class FeederReadings:
             for feeder in site.feeders
             if feeder.meter_module_id is not None
         }
+        self._meter_modules = {module_id for module_id, _ in self._feeder_channels}
         self._modules = {module.module_id for module in site.modules}
         self.root_of = {one: path[-1] for one, path in Tree(self.feeder_facts(), ()).paths.items()}
 
@@ -81,6 +82,8 @@ class FeederReadings:
 
     def take_meters(self, sample: ModuleSample) -> ModuleSample | None:
         """Take the feeder meters' channels out of a sample; None where nothing is left for intake."""
+        if sample.module_id not in self._meter_modules:
+            return sample
         kept = []
         for channel in sample.channels:
             key = (sample.module_id, channel.channel)
@@ -96,6 +99,8 @@ class FeederReadings:
 
     def note(self, observations: Iterable[Observation]) -> None:
         """Take note of circuits' powers, after the commit of their batch."""
+        if not self.circuits:
+            return
         for one in observations:
             if one.circuit_id not in self.circuits:
                 continue

@@ -173,8 +173,7 @@ class Intake:
             return await self._commit_batch()
 
     async def _commit_batch(self) -> int:
-        while self._queue and len(self._pending) < self._batch_limit:
-            self._pending.append(self._queue.take())
+        self._pending += self._queue.take(self._batch_limit - len(self._pending))
         self.counters.queue_depth = len(self._queue)
         pending, reloads = self._pending, frozenset(self._reloads)
         started = self._clock.monotonic()

@@ -213,6 +213,9 @@ class LinePoller:
     # --- transitions ---------------------------------------------------------------------------------------
 
     def _answered(self, polled: _Polled) -> None:
+        if polled.online and polled.misses == 0 and self._line_online:
+            self._line_failures = 0
+            return  # as in nearly every poll: nothing became different
         nobody_was = not any(other.online for other in self._polled)
         polled.misses, polled.costs_line = 0, False
         self._line_is(online=True, detail="")

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from dormpower.domain.samples import ModuleSample
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Queued:
-    """A sample that waits for its batch; with `done` its sender waits for it."""
+    """A sample that waits for its batch; with `done` its sender waits for it.
+
+    A value: replaced, never changed (not frozen, for speed of making).
+    """
 
     sample: ModuleSample
     done: Callable[[], None] | None
@@ -50,10 +53,11 @@ class SampleQueue:
         queue.append(Queued(sample, done, self._arrived))
         return not full
 
-    def take(self) -> Queued:
-        """Remove and return the sample that came first. Raises IndexError where none waits."""
-        if not self._polled:
-            return self._awaited.popleft()
-        if not self._awaited or self._polled[0].number < self._awaited[0].number:
-            return self._polled.popleft()
-        return self._awaited.popleft()
+    def take(self, most: int) -> list[Queued]:
+        """Remove and return the samples that came first, at most so many, in the order of their arrival."""
+        polled, awaited = self._polled, self._awaited
+        taken: list[Queued] = []
+        for _ in range(min(most, len(self))):
+            polled_first = polled and (not awaited or polled[0].number < awaited[0].number)
+            taken.append((polled if polled_first else awaited).popleft())
+        return taken

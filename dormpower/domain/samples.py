@@ -30,9 +30,11 @@ class Flag(StrEnum):
 TRIP_FLAGS = frozenset({Flag.OVERLOAD_TRIP, Flag.PROHIBITED_TRIP, Flag.OVER_TEMPERATURE})
 
 
-@dataclass(slots=True, kw_only=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ChannelSample:
     """One channel of a sample; a quantity that the profile lacks or that was not read is None.
+
+    The order of the fields is for the Modbus decoder, which fills them in a row; others name them.
 
     `register_wh` is import energy, decoded exactly and rounded half-even to the Wh once. Volts are the mean of
     the phases, amps and watts their sum.

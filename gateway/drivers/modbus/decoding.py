@@ -7,8 +7,9 @@ half-even to the Wh once. Volts, amps and watts are scaled by an exact ratio and
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from operator import call, itemgetter
 from typing import Any
 
 from config.profile_file import ModbusProfile, Quantity
@@ -19,6 +20,7 @@ from gateway.ports import UnusableReplyError
 
 _LITTLE_FORMATS = {"u32": ">I", "i32": ">i", "float32": ">f", "u64": ">Q", "i64": ">q"}
 _Convert = Callable[[Any], Any]
+_SAMPLE_FIELDS = fields(ChannelSample)[1:]  # after the channel's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,13 @@ class Decoder:
 
     def __init__(self, profile: ModbusProfile, plan: Plan) -> None:
         self._layouts = [block.layout() for block in plan.blocks]
-        self._channels: list[tuple[int, list[tuple[str, int, _Convert]]]] = []
+        # A channel's number, and for each further field of a sample, in their order, which value it is made of
+        # and how: so that making one costs no step of Python a field.
+        self._channels: list[tuple[int, Callable[[Any], tuple[Any, ...]], list[_Convert]]] = []
         self._phases: list[list[tuple[int, str, int, _Convert]]] = []
         places = _places(plan)
         for channel in sorted({want.channel for block in plan.blocks for want in block.wants}):
-            fields: list[tuple[str, int, _Convert]] = []
+            found = {one.name: (0, _always(one.default)) for one in _SAMPLE_FIELDS}
             phases: list[tuple[int, str, int, _Convert]] = []
             for block in plan.blocks:
                 for want in block.wants:
@@ -51,8 +55,9 @@ class Decoder:
                     if want.phase:
                         phases.append((want.phase, want.name, place, convert))
                     else:
-                        fields.append((want.name, place, convert))
-            self._channels.append((channel, fields))
+                        found[want.name] = (place, convert)
+            pick = itemgetter(*(place for place, _ in found.values()))
+            self._channels.append((channel, pick, [convert for _, convert in found.values()]))
             self._phases.append(phases)
 
     def decode(self, answers: Sequence[bytes]) -> list[ChannelSample]:
@@ -64,17 +69,15 @@ class Decoder:
                 (layout.unpack(answer) for layout, answer in zip(self._layouts, answers, strict=True)), ()
             )
         samples = []
-        for (channel, fields), phases in zip(self._channels, self._phases, strict=True):
-            found = {name: convert(values[place]) for name, place, convert in fields}
-            if phases:
-                _add_totals(found, _phase_values(values, phases))
-            samples.append(ChannelSample(channel=channel, **found))
+        for (channel, pick, converts), phases in zip(self._channels, self._phases, strict=True):
+            sample = ChannelSample(channel, *map(call, converts, pick(values)))
+            samples.append(_with_totals(sample, _phase_values(values, phases)) if phases else sample)
         return samples
 
     def phases(self, answers: Sequence[bytes], channel: int) -> list[PhaseSample]:
         """Return the phases of a channel, none for a single-phase meter."""
         values = sum((layout.unpack(answer) for layout, answer in zip(self._layouts, answers, strict=True)), ())
-        for (number, _), phases in zip(self._channels, self._phases, strict=True):
+        for (number, _, _), phases in zip(self._channels, self._phases, strict=True):
             if number == channel and phases:
                 found = _phase_values(values, phases)
                 return [PhaseSample(**found[phase]) for phase in sorted(found)]
@@ -102,14 +105,20 @@ def _phase_values(
     return found
 
 
-def _add_totals(found: dict[str, Any], phases: Mapping[int, Mapping[str, Any]]) -> None:
+def _with_totals(sample: ChannelSample, phases: Mapping[int, Mapping[str, Any]]) -> ChannelSample:
     """Fill in what the meter gives by phase alone: mean volts, summed amps and watts."""
+    totals: dict[str, Any] = {}
     for name in ("voltage_v", "current_a", "power_w"):
         parts = [phase.get(name) for phase in phases.values()]
         known = [part for part in parts if part is not None]
-        if found.get(name) is None and parts and len(known) == len(parts):
+        if getattr(sample, name) is None and parts and len(known) == len(parts):
             total = math.fsum(known)
-            found[name] = total / len(parts) if name == "voltage_v" else total
+            totals[name] = total / len(parts) if name == "voltage_v" else total
+    return replace(sample, **totals)
+
+
+def _always(value: Any) -> _Convert:
+    return lambda _: value
 
 
 def _converter(profile: ModbusProfile, block: Block, want: Want) -> _Convert:

@@ -52,9 +52,12 @@ class Request:
         return self.pdu[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
-    """One answer from the wire; `transaction` is 0 in RTU framing, which has none."""
+    """One answer from the wire; `transaction` is 0 in RTU framing, which has none.
+
+    A value: replaced, never changed (not frozen, for speed of making).
+    """
 
     unit: int
     transaction: int

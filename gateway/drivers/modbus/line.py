@@ -156,7 +156,10 @@ class ModbusLine:
                 raise RequestWithdrawnError(f"line {self.line.line_id}: withdrawn before it was sent")
             return await self._transact(request)
         finally:
-            self._next()
+            if self._commands or self._polls:
+                self._next()
+            else:
+                self._busy = False
 
     def close(self) -> None:
         """Close the connection for good; who waits gets LineDownError."""
@@ -207,11 +210,12 @@ class ModbusLine:
         answer: asyncio.Future[bytes] = loop.create_future()
         self._answer = answer
         self._stray = ""
-        if self._rtu:
-            self._buffer = b""  # what came unasked is noise, not the start of this answer
         self._silent_requests += 1
         self.counters.requests += 1
-        self._deadline_s = loop.time() + self._timeout_s + transfer_s(self.line, request)
+        self._deadline_s = loop.time() + self._timeout_s
+        if self._rtu:
+            self._buffer = b""  # what came unasked is noise, not the start of this answer
+            self._deadline_s += transfer_s(self.line, request)
         if self._timer is None:
             self._timer = loop.call_at(self._deadline_s, self._sweep)
         try:
@@ -275,33 +279,40 @@ class ModbusLine:
             self._take(frame)
 
     def _take(self, frame: Frame) -> None:
-        request, answer = self._request, self._answer
-        owed = self._owed.get((frame.unit, frame.pdu[0] & ~EXCEPTION))
-        if owed is not None and fits(owed[0], frame.pdu):
-            del self._owed[frame.unit, owed[0].function]  # the late one; nothing is owed there any more
+        if self._owed and self._was_owed(frame):
             self.counters.strays += 1
             return
+        request, answer, pdu = self._request, self._answer, frame.pdu
         if request is None or answer is None or answer.done():
             self.counters.strays += 1
             return
         if not self._rtu and frame.transaction != self._transaction:
             self.counters.strays += 1  # a late answer to a request before
             return
-        where = f"line {self.line.line_id} unit {request.unit}"
-        if frame.unit != request.unit or not fits(request, frame.pdu):
+        if frame.unit != request.unit or not fits(request, pdu):
             self.counters.strays += 1
-            self._stray = f"an answer of unit {frame.unit}, function {frame.pdu[0]}, {len(frame.pdu)} bytes"
+            self._stray = f"an answer of unit {frame.unit}, function {pdu[0]}, {len(pdu)} bytes"
             if not self._rtu:
                 self.counters.unusable += 1
+                where = f"line {self.line.line_id} unit {request.unit}"
                 self._fail(UnusableReplyError(f"{where}: {self._stray}, which is not what was asked for"))
             return
         self._failures, self._proven = 0, True
-        if frame.pdu[0] & 0x80:
-            self._refuse(where, frame.pdu[1])
+        if pdu[0] & EXCEPTION:
+            self._refuse(request.unit, pdu[1])
             return
-        answer.set_result(frame.pdu)
+        answer.set_result(pdu)
 
-    def _refuse(self, where: str, code: int) -> None:
+    def _was_owed(self, frame: Frame) -> bool:
+        """Whether an answer is a late one of before; then nothing is owed there any more."""
+        owed = self._owed.get((frame.unit, frame.pdu[0] & ~EXCEPTION))
+        if owed is None or not fits(owed[0], frame.pdu):
+            return False
+        del self._owed[frame.unit, owed[0].function]
+        return True
+
+    def _refuse(self, unit: int, code: int) -> None:
+        where = f"line {self.line.line_id} unit {unit}"
         meaning = EXCEPTION_NAMES.get(code, "unknown exception")
         if code in SILENT_BEHIND_GATEWAY:
             self.counters.timeouts += 1
