@@ -129,6 +129,10 @@ class Figures:
     def failures(self) -> list[str]:
         """Return the bounds that did not hold, as sentences."""
         found = []
+        if self.demand_w[self.from_index] <= self.limit_w:
+            found.append("control began within the limit: nothing was to be shed")
+        if not self.sheds:
+            found.append("nobody was shed")
         if self.cycles_to_recover > MAX_CYCLES_TO_RECOVER:
             found.append(
                 f"back under the limit after {self.cycles_to_recover} cycles, not {MAX_CYCLES_TO_RECOVER}"

@@ -19,7 +19,7 @@ import os
 import random
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import hypot, sqrt
@@ -362,13 +362,17 @@ def main() -> int:
     print("| rooms | sampling | events | found | reports | false | precision | recall |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, scores in results.items():
-        for period_s, one in scores.items():
-            false = one.reports - one.right
-            print(
-                f"| {name} | {period_s:g} s | {one.events} | {one.found} | {one.reports} | {false} "
-                f"| {_share(one.precision)} | {_share(one.recall)} |"
-            )
+        print("\n".join(lines(name, scores)))
     return 0
+
+
+def lines(name: str, scores: Mapping[float, Score]) -> list[str]:
+    """Return the rows of a table, as docs/prohibited-load.md has them."""
+    return [
+        f"| {name} | {period_s:g} s | {one.events} | {one.found} | {one.reports} | {one.reports - one.right} "
+        f"| {_share(one.precision)} | {_share(one.recall)} |"
+        for period_s, one in scores.items()
+    ]
 
 
 def _row(one: Score) -> dict[str, float | int | None]:
