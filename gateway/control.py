@@ -26,7 +26,7 @@ from dormpower.books.intents import Intent
 from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
-from dormpower.domain.samples import Observation, Relay
+from dormpower.domain.samples import Observation
 from dormpower.domain.silences import Cut
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
@@ -34,7 +34,7 @@ from gateway import circuit_alarms, policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
-from gateway.looking import Look, Outcome, outcome_at_start, watch, watched_at_start
+from gateway.looking import Look, Outcome, outcome_at_start, take_over, watch, watched_at_start
 from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler, Room
@@ -247,7 +247,7 @@ class Control:
                 touched.append(memory)
             memory.observe(observation)
             wants_look = watch(watchers, memory, sample, observation.at)
-            available_wh = self._available(memory, observation, token)
+            available_wh = memory.available_after(observation)
             before = latest.get(circuit_id)
             if (
                 before is None
@@ -264,18 +264,6 @@ class Control:
             latest[circuit_id] = outcome
             outcomes.append((memory, outcome))
         return lambda: self._take_over_batch(touched, outcomes)
-
-    @staticmethod
-    def _available(memory: CircuitMemory, observation: Observation, token: object) -> int | None:
-        account = memory.account
-        if account is None:
-            memory.next_metered_wh = observation.metered_wh
-            return None
-        if account.token is not token:
-            account.token, account.next_metered_wh = token, account.metered_wh
-        account.next_metered_wh += observation.metered_wh - memory.next_metered_wh
-        memory.next_metered_wh = observation.metered_wh
-        return account.base_wh - account.next_metered_wh
 
     def _look_at(self, memory: CircuitMemory, observation: Observation, available_wh: int | None) -> Look:
         fresh_at = observation.at if observation.fresh else memory.fresh_at
@@ -318,17 +306,7 @@ class Control:
 
     def _take_over(self, memory: CircuitMemory, outcome: Outcome, *, judged: bool = True) -> None:
         """Take an outcome over into memory and look at the relay where it is not as wanted."""
-        memory.set_holds(outcome.holds)
-        memory.warnings, memory.state = outcome.warnings, outcome.state
-        memory.active_alarms = outcome.active_alarms
-        memory.restores, memory.kept = outcome.restores, outcome.kept
-        memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
-        memory.cut_due_at = (memory.cut_due_at or self._clock.now()) if outcome.waits_for_reading else None
-        if outcome.base_wh is not None and memory.account is not None:
-            memory.account.base_wh = outcome.base_wh
-        if judged and not memory.outstanding:
-            memory.judged = outcome.judged
-            self._take_over_relay(memory, outcome)
+        take_over(memory, outcome, judged=judged, now=self._clock.now())
         if outcome.look_again_at is None:
             self._due_at.pop(memory.circuit.circuit_id, None)
         else:
@@ -336,21 +314,6 @@ class Control:
         memory.settle_quiet()
         if memory.seen and memory.circuit.has_relay:
             self.reconciler.kick(memory.circuit.circuit_id)
-
-    @staticmethod
-    def _take_over_relay(memory: CircuitMemory, outcome: Outcome) -> None:
-        if not outcome.noted:
-            return
-        if "opened_at" in outcome.noted:
-            opened_at = outcome.noted["opened_at"]
-            memory.opened_at = opened_at if isinstance(opened_at, datetime) else None
-        if "commanded_relay" in outcome.noted:
-            memory.ours_open = memory.after_trip_or_shed = False
-        if "failures" in outcome.noted:
-            memory.failures = 0
-            memory.active_alarms -= {"relay_failed"}
-        if memory.judged.relay is Relay.CLOSED and not memory.holds:
-            memory.after_trip_or_shed = False
 
     # --- intents and sweep ---------------------------------------------------------------------------------
 

@@ -147,6 +147,18 @@ class CircuitMemory:
         if not self.next_seen:
             self.next_seen = observation.sample.relay is not None or not self.circuit.has_readback
 
+    def available_after(self, observation: Observation) -> int | None:
+        """Return what is available after one more sample of the batch; None without an account."""
+        account = self.account
+        if account is None:
+            self.next_metered_wh = observation.metered_wh
+            return None
+        if account.token is not self.token:
+            account.token, account.next_metered_wh = self.token, account.metered_wh
+        account.next_metered_wh += observation.metered_wh - self.next_metered_wh
+        self.next_metered_wh = observation.metered_wh
+        return account.base_wh - account.next_metered_wh
+
     def end_batch(self) -> None:
         """Take over what the batch's samples were, once it is committed."""
         if self.account is not None:

@@ -209,3 +209,33 @@ def note_confirmations(
             evidence={"by": "sample", **trips.evidence_of(sample)},
             now=now,
         )
+
+
+def take_over(memory: CircuitMemory, outcome: Outcome, *, judged: bool, now: datetime) -> None:
+    """Let memory know of an outcome that is committed; `judged`: a sample was looked at."""
+    memory.set_holds(outcome.holds)
+    memory.warnings, memory.state = outcome.warnings, outcome.state
+    memory.active_alarms = outcome.active_alarms
+    memory.restores, memory.kept = outcome.restores, outcome.kept
+    memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
+    memory.cut_due_at = (memory.cut_due_at or now) if outcome.waits_for_reading else None
+    if outcome.base_wh is not None and memory.account is not None:
+        memory.account.base_wh = outcome.base_wh
+    if judged and not memory.outstanding:
+        memory.judged = outcome.judged
+        _take_over_relay(memory, outcome)
+
+
+def _take_over_relay(memory: CircuitMemory, outcome: Outcome) -> None:
+    if not outcome.noted:
+        return
+    if "opened_at" in outcome.noted:
+        opened_at = outcome.noted["opened_at"]
+        memory.opened_at = opened_at if isinstance(opened_at, datetime) else None
+    if "commanded_relay" in outcome.noted:
+        memory.ours_open = memory.after_trip_or_shed = False
+    if "failures" in outcome.noted:
+        memory.failures = 0
+        memory.active_alarms -= {"relay_failed"}
+    if memory.judged.relay is Relay.CLOSED and not memory.holds:
+        memory.after_trip_or_shed = False
