@@ -45,9 +45,9 @@ def test_every_code_has_both_languages_with_the_same_parameters(code: str) -> No
         *(f"warning.{level}" for level in Level if level is not Level.OK),
         *(f"flags.{flag}" for flag in Flag),
         *(f"reason.{reason}" for reason in Reason),
-        *(f"cause.{cause}" for cause in (*CAUSES, OTHER)),
-        *(f"outcome.{outcome}" for outcome in (*OUTCOMES, UNDER_WAY, OTHER)),
-        *(f"ended.{how}" for how in ENDED),
+        *(f"cause.{cause}" for cause in (*sorted(CAUSES), OTHER)),
+        *(f"outcome.{outcome}" for outcome in (*sorted(OUTCOMES), UNDER_WAY, OTHER)),
+        *(f"ended.{how}" for how in sorted(ENDED)),
     ],
 )
 def test_everything_that_people_see_has_an_entry(code: str) -> None:
