@@ -1,4 +1,4 @@
-"""The migrations bring exactly the tables of `tables.py`, and nobody works on another version."""
+"""The migrations bring exactly the tables of `dormpower.books.tables`, and nobody works on another version."""
 
 from pathlib import Path
 
