@@ -107,6 +107,7 @@ MATRIX: Mapping[tuple[str, str], Rule] = {
     ("GET", f"{PREFIX}/feeders"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", f"{PREFIX}/reports/fairness"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", f"{PREFIX}/reports/shadow"): Rule(roles=_MAINTENANCE_AND_ADMIN),
+    ("GET", f"{PREFIX}/reports/shadow/alarms"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", f"{PREFIX}/reports/false-trips"): Rule(roles=_MAINTENANCE_AND_ADMIN),
     ("GET", f"{PREFIX}/rooms/{{room_id}}/fairness"): Rule(roles=_OWN_AND_STAFF, subject=Subject.ROOM),
     ("GET", f"{PREFIX}/policies"): Rule(roles=_MAINTENANCE_AND_ADMIN),

@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, events
+from dormpower.books import alarms, events, shadow_alarms
 from dormpower.books.alarms import Alarm
 from dormpower.books.tables import channel_spans, meter_points
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
@@ -35,6 +35,9 @@ def tell(
 ) -> None:
     """Raise or clear the alarm of a condition; nothing where the circuit knows it so already."""
     circuit, kind = memory.circuit, decision.kind
+    if decision.shadow:
+        _record(connection, circuit.circuit_id, decision, outcome, now=now)
+        return
     of_module = kind in MODULE_KINDS
     subject_kind, subject_id = ("module", circuit.module_id) if of_module else ("circuit", circuit.circuit_id)
     if isinstance(decision, RaiseAlarm):
@@ -62,6 +65,25 @@ def tell(
     if kind is AlarmKind.OPEN_BUT_DRAWING:  # part of what people see of the circuit
         events.append(connection, kind="circuit", subject_id=circuit.circuit_id, now=now)
     outcome.changed = True
+
+
+def _record(
+    connection: Connection,
+    circuit_id: str,
+    decision: RaiseAlarm | ClearAlarm,
+    outcome: Outcome,
+    *,
+    now: datetime,
+) -> None:
+    """Put on record what a rule in shadow would have told; nobody is told, and no state changes."""
+    kind = decision.kind
+    if isinstance(decision, RaiseAlarm):
+        evidence = {"sampling_period_s": outcome.sampling_period_s, **decision.evidence}
+        shadow_alarms.begin(connection, circuit_id=circuit_id, kind=kind, evidence=evidence, now=now)
+        outcome.shadow_alarms |= {kind.value}
+    else:
+        shadow_alarms.end(connection, circuit_id=circuit_id, kind=kind, now=now)
+        outcome.shadow_alarms -= {kind.value}
 
 
 def _another_reports(connection: Connection, memory: CircuitMemory, kind: AlarmKind) -> bool:

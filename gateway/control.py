@@ -19,7 +19,16 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, commands, intents, meter_changes, quarantines, shadow, states
+from dormpower.books import (
+    alarms,
+    commands,
+    intents,
+    meter_changes,
+    quarantines,
+    shadow,
+    shadow_alarms,
+    states,
+)
 from dormpower.books import control as books_control
 from dormpower.books.database import Books
 from dormpower.books.intents import Intent
@@ -184,6 +193,9 @@ class Control:
                     known = self._memories.get(circuit_id)
                     if known is not None and circuit_alarms.knows(known, alarm):
                         known.active_alarms |= {alarm.kind}
+            for circuit_id, kinds in shadow_alarms.standing(connection).items():
+                if circuit_id in self._memories:
+                    self._memories[circuit_id].shadow_alarms = kinds
             self._contacts.load(connection)
             if self._timed:
                 self._load_due(now)

@@ -76,6 +76,7 @@ class CircuitMemory:
     control: Control = Control.SETTLED
     expected_change_at: datetime | None = None
     active_alarms: frozenset[str] = frozenset()
+    shadow_alarms: frozenset[str] = frozenset()  # that a rule in shadow would have raised
     pending_cut: str | None = None  # the reason of a cut that waits for approval
     cut_approved: bool = False
     cut_due_at: datetime | None = None  # since when a cut waits only for a reading

@@ -157,6 +157,7 @@ class Decider:
             restores=outcome.restores,
             permits=memory.permits,
             alarms=outcome.active_alarms,
+            shadow_alarms=outcome.shadow_alarms,
             shadow_only=self.shadow_only,
         )
 

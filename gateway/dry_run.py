@@ -31,6 +31,7 @@ EFFECTS = (
     "warn",
     "wait",
     "alarm",
+    "shadow_alarm",
     "shadow_cut",
     "shadow_cut_later",
     "shadow_release",
@@ -238,7 +239,14 @@ def _effects(
             )
             name = f"{'shadow_' if shadow else ''}{'cut' if has else 'release'}{suffix}"
             found.append(effect(name, decision.evidence))
-    if not suffix and mode_in_force(policy.mode_of(facts.circuit_id), facts) is Enforcement.ENFORCE:
+    if suffix:
+        return found
+    found += [
+        effect("shadow_alarm", {"kind": one.kind.value, **one.evidence})
+        for one in settled.decided
+        if isinstance(one, RaiseAlarm) and one.shadow
+    ]
+    if mode_in_force(policy.mode_of(facts.circuit_id), facts) is Enforcement.ENFORCE:
         found += [effect(*told) for one in settled.decided if (told := _without_hold(one)) is not None]
         found += [
             effect("wait", {"why": one.why, "until_at": one.until_at and one.until_at.isoformat()})
@@ -252,7 +260,7 @@ def _without_hold(decision: Decision) -> tuple[str, Mapping[str, Any]] | None:
     if isinstance(decision, Warn):
         evidence = {"number": decision.number, "available_wh": decision.available_wh}
         return "warn", {**evidence, "level": decision.level.value}
-    if isinstance(decision, RaiseAlarm):
+    if isinstance(decision, RaiseAlarm) and not decision.shadow:
         return "alarm", {"kind": decision.kind.value, **decision.evidence}
     return None
 
@@ -281,6 +289,10 @@ def _carried_out(policy: Policy, facts: CircuitFacts, decision: Decision, *, now
             )
         case Warn() | Remember():
             facts = replace(facts, warnings=decision.warnings)
+        case RaiseAlarm(shadow=True):
+            facts = replace(facts, shadow_alarms=facts.shadow_alarms | {decision.kind.value})
+        case ClearAlarm(shadow=True):
+            facts = replace(facts, shadow_alarms=facts.shadow_alarms - {decision.kind.value})
         case RaiseAlarm():
             alarms |= {decision.kind.value}
         case ClearAlarm():

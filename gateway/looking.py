@@ -61,6 +61,7 @@ class Outcome:
     cut_approved: bool
     restores: tuple[Restore, ...] = ()
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    shadow_alarms: frozenset[str] = frozenset()
     base_wh: int | None = None
     look_again_at: datetime | None = None
     sampling_period_s: float | None = None
@@ -90,6 +91,7 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
         warnings=memory.warnings,
         state=memory.state,
         active_alarms=memory.active_alarms,
+        shadow_alarms=memory.shadow_alarms,
         pending_cut=memory.pending_cut,
         cut_approved=memory.cut_approved,
         restores=memory.restores,
@@ -215,7 +217,7 @@ def take_over(memory: CircuitMemory, outcome: Outcome, *, judged: bool, now: dat
     """Let memory know of an outcome that is committed; `judged`: a sample was looked at."""
     memory.set_holds(outcome.holds)
     memory.warnings, memory.state = outcome.warnings, outcome.state
-    memory.active_alarms = outcome.active_alarms
+    memory.active_alarms, memory.shadow_alarms = outcome.active_alarms, outcome.shadow_alarms
     memory.restores, memory.kept = outcome.restores, outcome.kept
     memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
     memory.cut_due_at = (memory.cut_due_at or now) if outcome.waits_for_reading else None

@@ -51,6 +51,7 @@ class CircuitFacts:
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()
     alarms: frozenset[str] = frozenset()
+    shadow_alarms: frozenset[str] = frozenset()  # on record only
     shadow_only: bool = False  # restored books that nobody has confirmed yet: no policy opens a relay
 
 

@@ -218,6 +218,7 @@ class ProhibitedRule:
                 fresh=facts.sample_is_new,
                 believed=facts.sample_is_believed,
                 alarmed=prohibited.ALARM in facts.alarms,
+                alarmed_in_shadow=prohibited.ALARM in facts.shadow_alarms,
             ),
             in_mode(policy, mode_in_force(policy.mode, facts)),
             now=now,

@@ -15,9 +15,9 @@ from api.present import reader_of
 from api.problems import Problem, Refusal
 from api.queries import Line, Paged, Period
 from api.roles import PREFIX
-from dormpower.books import fairness, feeders, reports, reviews
+from dormpower.books import fairness, feeders, reports, reviews, shadow_alarms
 from dormpower.domain.days import CampusDays
-from dormpower.domain.evidence import shown_evidence
+from dormpower.domain.evidence import prohibited_evidence, shown_evidence
 from dormpower.domain.holds import Reason
 
 router = APIRouter(prefix=PREFIX, tags=["reports"])
@@ -103,6 +103,27 @@ class ShadowPageJson(BaseModel):
     next_cursor: str | None
 
 
+class ShadowAlarmJson(BaseModel):
+    """A decision in shadow that cuts nobody: the alarm would have stood within [from_at, to_at)."""
+
+    shadow_alarm_id: str
+    kind: str
+    circuit_id: str
+    room_id: str
+    campus: str
+    building: str
+    from_at: datetime
+    to_at: datetime | None
+    evidence: EvidenceJson | None
+
+
+class ShadowAlarmsJson(BaseModel):
+    """A page of such decisions, newest first."""
+
+    items: list[ShadowAlarmJson]
+    next_cursor: str | None
+
+
 class FalseTripsJson(BaseModel):
     """A building's prohibited-load decisions, and how many of the reviewed ones were false."""
 
@@ -130,12 +151,17 @@ class FairnessQuery(Period, Paged):
     shadow: bool = False
 
 
-class ShadowQuery(Period, Paged):
+class ShadowAlarmsQuery(Period, Paged):
+    """Which period and place."""
+
+    campus: Line | None = None
+    building: Line | None = None
+
+
+class ShadowQuery(ShadowAlarmsQuery):
     """Which period, reason and place."""
 
     reason: Reason | None = None
-    campus: Line | None = None
-    building: Line | None = None
 
 
 @router.get("/feeders", response_model=FeedersJson, summary="Feeders with their live demand")
@@ -231,6 +257,33 @@ def shadow_report(
                 "evidence": evidence_json(evidence, decided_at=one.from_at, reader=reader),
             }
         )
+    return Json({"items": items, "next_cursor": next_cursor})
+
+
+@router.get("/reports/shadow/alarms", response_model=ShadowAlarmsJson, summary="What would have been told")
+def shadow_alarms_report(
+    request: Request, wanted: Annotated[ShadowAlarmsQuery, Query()], allowed: Allowed, context: Context
+) -> Response:
+    """Return the alarms that rules in shadow would have raised in a period of campus days, and why."""
+    first_on, last_on, days, _ = _period(wanted, context)
+    with context.books.read() as connection:
+        page, next_cursor = shadow_alarms.report(
+            connection,
+            since=days.start_of(first_on),
+            until=days.end_of(last_on),
+            campus=wanted.campus,
+            building=wanted.building,
+            limit=wanted.limit,
+            cursor=wanted.cursor,
+        )
+    reader = reader_of(request, context, allowed.spans)
+    items = [
+        {
+            **_fields(one, ShadowAlarmJson),
+            "evidence": evidence_json(prohibited_evidence(one.evidence), decided_at=one.from_at, reader=reader),
+        }
+        for one in page
+    ]
     return Json({"items": items, "next_cursor": next_cursor})
 
 

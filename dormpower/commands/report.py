@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from config.settings import load
-from dormpower.books import fairness, reports, reviews
+from dormpower.books import fairness, reports, reviews, shadow_alarms
 from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, site_books
 from dormpower.commands.showing import (
     BuildingOption,
@@ -21,7 +21,7 @@ from dormpower.commands.showing import (
     show_table,
 )
 from dormpower.domain.days import CampusDays
-from dormpower.domain.evidence import shown_evidence
+from dormpower.domain.evidence import prohibited_evidence, shown_evidence
 from dormpower.domain.holds import Reason
 from dormpower.messages.catalogue import text
 
@@ -37,6 +37,16 @@ _SHADOW_FIELDS = (
     "building",
     "reason",
     "placed_by",
+    "from_at",
+    "to_at",
+)
+_SHADOW_ALARM_FIELDS = (
+    "shadow_alarm_id",
+    "kind",
+    "circuit_id",
+    "room_id",
+    "campus",
+    "building",
     "from_at",
     "to_at",
 )
@@ -133,6 +143,51 @@ def shadow_report(
     show_table(
         ("circuit", "reason", "from", "to", "why"),
         ((one.circuit_id, one.reason, one.from_at, one.to_at, why(one)) for one in found),
+        zone=settings.zone,
+        next_cursor=next_cursor,
+    )
+
+
+@app.command("shadow-alarms")
+def shadow_alarms_report(
+    *,
+    from_on: FromOption = None,
+    to_on: ToOption = None,
+    campus: CampusOption = None,
+    building: BuildingOption = None,
+    limit: LimitOption = 50,
+    cursor: CursorOption = None,
+    language: LanguageOption = "en",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what rules in shadow would have told without cutting anybody, newest first."""
+    settings = load(config)
+    _, today = campus_now(settings)
+    first_on, last_on = period(from_on, to_on, today=today)
+    days = CampusDays(settings.zone)
+    with site_books(settings) as books, books.read() as connection:
+        found, next_cursor = shadow_alarms.report(
+            connection,
+            since=days.start_of(first_on),
+            until=days.end_of(last_on),
+            campus=campus,
+            building=building,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def why(one: shadow_alarms.WouldHaveBeenTold) -> str:
+        evidence = prohibited_evidence(one.evidence)
+        return text(evidence.code, evidence.params, language, zone=settings.zone)
+
+    if as_json:
+        items: list[dict[str, Any]] = [{**picked(one, _SHADOW_ALARM_FIELDS), "why": why(one)} for one in found]
+        show_json({"items": items, "next_cursor": next_cursor})
+        return
+    show_table(
+        ("circuit", "kind", "from", "to", "why"),
+        ((one.circuit_id, one.kind, one.from_at, one.to_at, why(one)) for one in found),
         zone=settings.zone,
         next_cursor=next_cursor,
     )

@@ -61,10 +61,11 @@ class LookAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaiseAlarm:
-    """Tell staff of a condition of the circuit."""
+    """Tell staff of a condition of the circuit; `shadow`: only put on record that they would have been told."""
 
     kind: AlarmKind
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +73,4 @@ class ClearAlarm:
     """The condition has ended."""
 
     kind: AlarmKind
+    shadow: bool = False

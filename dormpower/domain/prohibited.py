@@ -6,7 +6,8 @@ the ΔP (a whitelisted appliance, or a permit until it expires) ends the matter.
 allowed heater of the same power: that is what allowances are for.
 
 A step is dealt with once. The hold ends as `domain.restoring` says; where the appliance is still plugged in,
-what comes back with the supply is a new step. An alarm without a trip ends when the load has gone.
+what comes back with the supply is a new step. An alarm without a trip ends when the load has gone; in shadow
+it is only put on record.
 """
 
 from collections.abc import Iterable
@@ -111,6 +112,7 @@ class ProhibitedFacts:
     fresh: bool
     believed: bool
     alarmed: bool
+    alarmed_in_shadow: bool = False
 
 
 Decision = Place | LetGo | Latch | RaiseAlarm | ClearAlarm | Wait
@@ -136,10 +138,14 @@ def decide(facts: ProhibitedFacts, policy: ProhibitedPolicy, *, now: datetime) -
     action = Action.OFF
     if found is not None and policy.mode is not Enforcement.OFF:
         action = action_for(found, policy, facts.permits, now=now)
-    if action is Action.ALARM and policy.mode is Enforcement.ENFORCE and found is not None:
-        return None if facts.alarmed else RaiseAlarm(kind=ALARM, evidence=_evidence(found, policy))
-    if facts.alarmed:
-        return ClearAlarm(kind=ALARM)
+    shadow = policy.mode is Enforcement.SHADOW
+    alarming = action is Action.ALARM and found is not None
+    for in_shadow, alarmed in ((False, facts.alarmed), (True, facts.alarmed_in_shadow)):
+        if alarmed and not (alarming and in_shadow is shadow):
+            return ClearAlarm(kind=ALARM, shadow=in_shadow)
+    if alarming and found is not None:
+        alarmed = facts.alarmed_in_shadow if shadow else facts.alarmed
+        return None if alarmed else RaiseAlarm(kind=ALARM, evidence=_evidence(found, policy), shadow=shadow)
     if found is None or action is not Action.TRIP:
         return None
     return _trip(found, own, facts, policy, now=now)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import alarms, feeders, holds, reviews
+from dormpower.books import alarms, feeders, holds, reviews, shadow_alarms
 from dormpower.books.tables import residencies, rooms
 from dormpower.domain.days import CampusDays
 from dormpower.domain.feeder_facts import Demand, FeederState, Source
@@ -173,6 +173,35 @@ def test_who_would_have_been_off_is_told_with_its_evidence(campus):
     ):
         found = campus.ask("admin", "GET", path, params=query).json()["items"]
         assert [one["hold_id"] for one in found] == expected, query
+
+
+def test_what_rules_in_shadow_would_have_told_is_listed_with_its_evidence(campus):
+    written = {"delta_w": 1500.0, "duration_s": 5.0, "ratio": 0.99, "resistive_from": 0.95, "power_factor": 1.0}
+    with campus.books.write() as connection:
+        for circuit_id in (f"{OWN}-ac", f"{UPSTAIRS}-ac"):
+            shadow_alarms.begin(
+                connection,
+                circuit_id=circuit_id,
+                kind="prohibited_load",
+                evidence=written,
+                now=campus.clock.now(),
+            )
+            campus.clock.advance(1)
+        shadow_alarms.end(connection, circuit_id=f"{OWN}-ac", kind="prohibited_load", now=campus.clock.now())
+    path, english = "/reports/shadow/alarms", {"Accept-Language": "en"}
+    page = campus.ask("maintenance", "GET", path, params={"limit": 1}, headers=english).json()
+    (newest,) = page["items"]
+    assert (newest["circuit_id"], newest["kind"], newest["to_at"]) == (
+        f"{UPSTAIRS}-ac",
+        "prohibited_load",
+        None,
+    )
+    assert "rose at once by 1500.0 W" in newest["evidence"]["text"] or "1500 W" in newest["evidence"]["text"]
+    query = {"limit": 1, "cursor": page["next_cursor"]}
+    (older,) = campus.ask("admin", "GET", path, params=query).json()["items"]
+    assert (older["circuit_id"], older["to_at"]) == (f"{OWN}-ac", "2026-05-20T04:00:02Z")
+    assert campus.ask("admin", "GET", path, params={"campus": "north"}).json()["items"] == []
+    assert campus.ask("maintenance", "GET", "/alarms").json()["items"] == []
 
 
 def test_false_trips_are_counted_by_campus_and_building_alarms_that_tripped_nobody_among_them(

@@ -63,6 +63,7 @@ ALLOWED = {
     "GET /feeders": {"maintenance", "admin"},
     "GET /reports/fairness": {"maintenance", "admin"},
     "GET /reports/shadow": {"maintenance", "admin"},
+    "GET /reports/shadow/alarms": {"maintenance", "admin"},
     "GET /reports/false-trips": {"maintenance", "admin"},
     "GET /rooms/{room_id}/fairness": {"student", *STAFF},
     "GET /policies": {"maintenance", "admin"},

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from config.settings import load
 from dormpower import cli
-from dormpower.books import alarms, control, feeders, holds, intents, migration, permits, reviews
+from dormpower.books import alarms, control, feeders, holds, intents, migration, permits, reviews, shadow_alarms
 from dormpower.books.database import Books, open_books
 from dormpower.books.sites import sync_site
 from dormpower.books.tables import audit_log
@@ -130,6 +130,22 @@ def test_who_would_have_been_off_is_reported_with_the_reason_why(desk):
     assert desk.json("report", "shadow", "--reason", "shed")["items"] == []
     assert "限值" in desk.json("report", "shadow", "--language", "zh")["items"][0]["why"]
     assert "r-1-ac" in desk.run("report", "shadow").stdout
+
+
+def test_what_rules_in_shadow_would_have_told_is_reported(desk):
+    with desk.books.write() as connection:
+        shadow_alarms.begin(
+            connection,
+            circuit_id="r-1-ac",
+            kind="prohibited_load",
+            evidence={"delta_w": 1500.0, "ratio": 0.99},
+            now=desk.now,
+        )
+    (one,) = desk.json("report", "shadow-alarms")["items"]
+    assert (one["circuit_id"], one["kind"], one["to_at"]) == ("r-1-ac", "prohibited_load", None)
+    assert "Power rose at once by 1500" in one["why"]
+    assert desk.json("report", "shadow-alarms", "--building", "04")["items"] == []
+    assert "r-1-ac" in desk.run("report", "shadow-alarms").stdout
 
 
 def test_the_rate_of_false_trips_is_reported_by_building(desk):

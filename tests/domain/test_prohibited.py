@@ -171,7 +171,10 @@ ALARM_ONLY = (Band(from_w=300, to_w=600), Band(from_w=600, action=Action.ALARM))
         ({}, {"bands": (Band(from_w=300, to_w=600),)}, None),
         ({}, {"bands": ALARM_ONLY}, RaiseAlarm),
         ({"alarmed": True}, {"bands": ALARM_ONLY}, None),
-        ({}, {"bands": ALARM_ONLY, "mode": Enforcement.SHADOW}, None),
+        ({}, {"bands": ALARM_ONLY, "mode": Enforcement.SHADOW}, RaiseAlarm),
+        ({"alarmed_in_shadow": True}, {"bands": ALARM_ONLY, "mode": Enforcement.SHADOW}, None),
+        ({"alarmed_in_shadow": True}, {"bands": ALARM_ONLY}, ClearAlarm),
+        ({"alarmed": True}, {"bands": ALARM_ONLY, "mode": Enforcement.SHADOW}, ClearAlarm),
         ({"alarmed": True, "found": None}, {"bands": ALARM_ONLY}, ClearAlarm),
         ({"alarmed": True}, {"mode": Enforcement.OFF}, ClearAlarm),
         ({"holds": (hold(),)}, {}, None),
@@ -184,6 +187,10 @@ ALARM_ONLY = (Band(from_w=300, to_w=600), Band(from_w=600, action=Action.ALARM))
 def test_what_a_step_leads_to(more: dict[str, Any], policy: dict[str, Any], expected: type | None) -> None:
     decision = decide(facts(**more), replace(POLICY, **policy), now=LATER)
     assert (None if decision is None else type(decision)) is expected
+    if isinstance(decision, RaiseAlarm):
+        assert decision.shadow is (policy.get("mode") is Enforcement.SHADOW)
+    if isinstance(decision, ClearAlarm):
+        assert decision.shadow is ("alarmed_in_shadow" in more)
     if isinstance(decision, Place):
         assert decision.shadow is (policy.get("mode") is Enforcement.SHADOW)
         assert {

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import load
+from dormpower.books import shadow_alarms
 from dormpower.domain.holds import Reason
 from tests.gateway.composed_site import ComposedSite, site_document
 
@@ -15,9 +17,9 @@ TRIPPED_AT_SAMPLE = 9  # four to begin with, three before the step, the second a
 KETTLE = [60.0, 60.0, 60.0, 1560.0, 1560.0, 1560.0, 1560.0]
 
 
-def build(folder: Path, action: str) -> ComposedSite:
+def build(folder: Path, action: str, *, mode: str = "enforce") -> ComposedSite:
     bands = [{"from_w": 500, "action": action}]
-    site = ComposedSite(folder, site_document({"prohibited": {"mode": "enforce", "bands": bands}}), at=NOON)
+    site = ComposedSite(folder, site_document({"prohibited": {"mode": mode, "bands": bands}}), at=NOON)
     site.grant(AC, 500_000)  # nothing else asks for a look
     for _ in range(4):  # the register is believed from the third sample on
         site.sample({AC: 60.0})
@@ -74,4 +76,44 @@ def test_a_restart_at_any_sample_of_a_kettle_trips_it_all_the_same(tmp_path: Pat
         site.sample({AC: power_w})
     holds = [hold for hold in site.holds(AC) if hold.reason is Reason.PROHIBITED]
     assert [hold.placed_at for hold in holds] == [NOON + timedelta(seconds=5 * TRIPPED_AT_SAMPLE)]
+    site.close()
+
+
+def on_record(site: ComposedSite) -> list[tuple[str, bool]]:
+    """Return what would have been told: the kind, and whether it stands."""
+    with site.books.read() as connection:
+        found, _ = shadow_alarms.report(connection, since=NOON, until=site.clock.now() + timedelta(days=1))
+    return [(one.kind, one.to_at is None) for one in found]
+
+
+def test_in_shadow_a_band_that_alarms_is_put_on_record_and_nobody_is_told(tmp_path: Path) -> None:
+    site = build(tmp_path, "alarm", mode="shadow")
+    for power_w in KETTLE:
+        site.sample({AC: power_w})
+    site.start()
+    site.sample({AC: 1560.0})
+    assert on_record(site) == [("prohibited_load", True)]
+    with site.books.read() as connection:
+        (one,), _ = shadow_alarms.report(connection, since=NOON, until=site.clock.now() + timedelta(days=1))
+    assert one.evidence["delta_w"] == 1500.0
+    assert one.from_at == NOON + timedelta(seconds=5 * TRIPPED_AT_SAMPLE)
+    assert site.alarms() == set()
+    assert site.holds(AC) == ()
+    site.sample({AC: 60.0})
+    assert on_record(site) == [("prohibited_load", False)]
+    site.close()
+
+
+def test_a_rule_that_leaves_the_shadow_ends_its_record_and_raises_its_alarm(tmp_path: Path) -> None:
+    site = build(tmp_path, "alarm", mode="shadow")
+    for power_w in KETTLE:
+        site.sample({AC: power_w})
+    path = tmp_path / "site.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("mode: shadow", "mode: enforce"), encoding="utf-8")
+    site.settings = load(path)
+    site.start()
+    site.sample({AC: 1560.0})
+    site.sample({AC: 1560.0})
+    assert on_record(site) == [("prohibited_load", False)]
+    assert site.alarms() == {"prohibited_load"}
     site.close()

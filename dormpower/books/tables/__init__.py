@@ -16,6 +16,7 @@ from dormpower.books.tables.control import (
     outages,
     pending_cuts,
     scoped_holds,
+    shadow_alarms,
     state_changes,
 )
 from dormpower.books.tables.feeders import feeder_states, shed_minutes, shed_turns
@@ -105,6 +106,7 @@ __all__ = [
     "segments",
     "sessions",
     "settled_days",
+    "shadow_alarms",
     "shed_minutes",
     "shed_turns",
     "sign_in_origins",

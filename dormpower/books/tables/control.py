@@ -214,6 +214,27 @@ alarms = Table(
     Index("ix_alarms_raised_at", "raised_at"),
 )
 
+# What rules in shadow would have told: no alarm, nobody was told.
+shadow_alarms = Table(
+    "shadow_alarms",
+    metadata,
+    Column("shadow_alarm_id", String, primary_key=True),
+    Column("circuit_id", ForeignKey("circuits.circuit_id"), nullable=False),
+    Column("kind", String, nullable=False),
+    Column("from_at", Instant, nullable=False),
+    Column("to_at", Instant),
+    Column("evidence", Json, nullable=False),
+    sa.Index(
+        "uq_shadow_alarms_standing",
+        "circuit_id",
+        "kind",
+        unique=True,
+        sqlite_where=sa.text("to_at IS NULL"),
+        postgresql_where=sa.text("to_at IS NULL"),
+    ),
+    Index("ix_shadow_alarms_from_at", "from_at"),
+)
+
 # Who did what with an alarm, and when.
 alarm_steps = Table(
     "alarm_steps",
