@@ -38,25 +38,47 @@ FLAT_OUT_MISSED_POLLS = 200_000
 MIN_COMMITS = 3
 
 
-class _Gate:
-    """A line's first module, which waits while intake is behind: so the line goes as fast as all of it can."""
+class _Brake:
+    """Holds all lines up while intake is behind. One task looks for them all: hundreds that each woke up every
+    few milliseconds would be measured as the gateway's work."""
 
-    def __init__(self, module: FieldModule, behind: Callable[[], bool]) -> None:
+    def __init__(self, behind: Callable[[], bool]) -> None:
+        self._behind = behind
+        self._looking: asyncio.Task[None] | None = None
+
+    async def released(self) -> None:
+        if self._looking is None and self._behind():
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
+
+    async def _look(self) -> None:
+        while self._behind():  # noqa: ASYNC110 - an event would have to be set by intake, which is measured
+            await asyncio.sleep(0.005)
+        self._looking = None
+
+
+class _Gate:
+    """A line's first module, which waits for the brake: so the line goes as fast as all of it can."""
+
+    def __init__(self, module: FieldModule, brake: _Brake) -> None:
         self.module_id = module.module_id
         self._module = module
-        self._behind = behind
+        self._brake = brake
 
     async def read(self, rate: Rate) -> Sequence[ChannelSample]:
-        while self._behind():  # noqa: ASYNC110 - an event would have to be set by intake, which is measured
-            await asyncio.sleep(0.002)
+        await self._brake.released()
         return await self._module.read(rate)
 
 
 class _FlatOutGateway(Gateway):
+    def __init__(self, **parts: Any) -> None:
+        self._brake = _Brake(lambda: self.intake.counters.queue_depth > QUEUE_FOR_POLLING)
+        super().__init__(**parts)
+
     def _poller(self, field_line: FieldLine) -> LinePoller:
         first, *others = field_line.modules
-        gate = _Gate(first, lambda: self.intake.counters.queue_depth > QUEUE_FOR_POLLING)
-        return super()._poller(replace(field_line, modules=[gate, *others]))
+        return super()._poller(replace(field_line, modules=[_Gate(first, self._brake), *others]))
 
 
 def _cpu_s() -> float:
