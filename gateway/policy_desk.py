@@ -132,12 +132,13 @@ class PolicyDesk:
         return await asyncio.to_thread(compose)
 
     async def _refuse(self, proposal: Proposal, faults: Sequence[tuple[str, str]]) -> None:
-        await self._write(
+        refused = await self._write(
             lambda connection: policy_proposals.refuse(
                 connection, proposal=proposal, faults=faults, actor=books_policies.ACTOR, now=self._clock.now()
             )
         )
-        log.info("policy.refused", proposal=proposal.proposal_id, section=proposal.section)
+        if refused:
+            log.info("policy.refused", proposal=proposal.proposal_id, section=proposal.section)
 
     def _write(self, change: Callable[[Connection], Result]) -> Awaitable[Result]:
         def run() -> Result:

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from dormpower.books import audit_log, policies
+from dormpower.books.database import lock_rows
 from dormpower.books.ids import new_id
 from dormpower.books.tables import policy_proposals
 
@@ -192,8 +193,7 @@ def note_dry_run(
 
     Nothing is put down where the proposal was withdrawn meanwhile, or another dry run was asked for.
     """
-    present = _locked(connection, proposal.proposal_id)
-    if present.state is not State.PROPOSED or present.dry_run_asked_at != proposal.dry_run_asked_at:
+    if not _is_as_taken(connection, proposal):
         return
     _change(
         connection,
@@ -206,8 +206,14 @@ def note_dry_run(
 
 def refuse(
     connection: Connection, *, proposal: Proposal, faults: Sequence[tuple[str, str]], actor: str, now: datetime
-) -> None:
-    """Put down why the gateway can't work with a proposal; an approved one is a mere proposal again."""
+) -> bool:
+    """Put down why the gateway can't work with a proposal; an approved one is a mere proposal again.
+
+    False, and nothing is put down, where it is not what the gateway took up any more: withdrawn meanwhile,
+    asked about anew, or in force already.
+    """
+    if not _is_as_taken(connection, proposal):
+        return False
     _change(
         connection,
         proposal.proposal_id,
@@ -219,6 +225,7 @@ def refuse(
     )
     detail = {"faults": [list(fault) for fault in faults]}
     _audit(connection, proposal, action="policy.refused", actor=actor, detail=detail, now=now)
+    return True
 
 
 # --- approving and taking over --------------------------------------------------------------------------------
@@ -238,6 +245,7 @@ def approve(
 
     Raises UnableToChangeProposalError; then nothing was changed.
     """
+    lock_rows(connection, "policy_approval")  # of two dry runs neither knows what the other's change would do
     proposal = _locked(connection, proposal_id)
     _require(proposal, State.PROPOSED)
     if proposal.refusal:
@@ -320,6 +328,8 @@ def lapse(connection: Connection, *, proposal: Proposal, actor: str, now: dateti
     until = proposal.take_over_until_at
     if proposal.state is not State.APPROVED or until is None or real_now < until:
         return False
+    if not _is_as_taken(connection, proposal):
+        return False
     _change(connection, proposal.proposal_id, state=State.PROPOSED.value, dry_run_valid_until_at=real_now)
     _audit(connection, proposal, action="policy.lapsed", actor=actor, detail={}, now=now)
     return True
@@ -352,15 +362,13 @@ def supersede(
 
 
 def _changed_since(connection: Connection, at: datetime) -> bool:
+    """Whether what a dry run of `at` started from, the rules in force, has changed since or is about to."""
     found = connection.scalar(
         sa.select(sa.func.count())
         .select_from(policy_proposals)
         .where(
             sa.or_(
-                sa.and_(
-                    policy_proposals.c.approved_at > at,
-                    policy_proposals.c.state.in_([State.APPROVED.value, State.APPLIED.value]),
-                ),
+                policy_proposals.c.state == State.APPROVED.value,
                 policy_proposals.c.applied_at > at,
                 sa.and_(
                     policy_proposals.c.state == State.SUPERSEDED.value,
@@ -371,6 +379,16 @@ def _changed_since(connection: Connection, at: datetime) -> bool:
         )
     )
     return bool(found)
+
+
+def _is_as_taken(connection: Connection, proposal: Proposal) -> bool:
+    """Whether a proposal that the gateway took up is still that; if so nobody else changes it until the end."""
+    present = _locked(connection, proposal.proposal_id)
+    return (present.state, present.dry_run_asked_at, present.approved_at) == (
+        proposal.state,
+        proposal.dry_run_asked_at,
+        proposal.approved_at,
+    )
 
 
 def _locked(connection: Connection, proposal_id: str) -> Proposal:

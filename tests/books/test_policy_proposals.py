@@ -1,5 +1,7 @@
 """Changes of policies in the books: what an approval needs, which one is in force, what ends one."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -117,6 +119,66 @@ def test_a_dry_run_says_nothing_any_more_once_another_change_was_approved(books:
     approve(books, second, at_s=12)
     with pytest.raises(UnableToChangeProposalError, match="policies were changed after its dry run"):
         approve(books, first, at_s=13)
+
+
+def test_a_dry_run_does_not_know_of_a_change_that_was_approved_before_and_is_not_in_force_yet(books: Books):
+    first, second = propose(books), propose(books, "shedding")
+    dry_run(books, second, at_s=10)
+    approve(books, second, at_s=11)
+    with books.write() as connection:
+        asked = policy_proposals.ask_dry_run(connection, proposal_id=first.proposal_id, now=after(10))
+        policy_proposals.note_dry_run(
+            connection, proposal=asked, result={"circuits": 3}, now=after(12), real_now=after(12)
+        )
+    with pytest.raises(UnableToChangeProposalError, match="policies were changed after its dry run"):
+        approve(books, first, at_s=13)
+
+
+def test_of_two_approvals_side_by_side_the_second_finds_the_first(books: Books):
+    first, second = propose(books), propose(books, "shedding")
+    dry_run(books, first, at_s=10)
+    dry_run(books, second, at_s=11)
+    under_way = threading.Event()
+
+    def approve_second() -> Proposal:
+        under_way.set()
+        return approve(books, second, at_s=13)
+
+    with ThreadPoolExecutor(1) as thread:
+        with books.write() as connection:
+            policy_proposals.approve(
+                connection,
+                proposal_id=first.proposal_id,
+                circuits=3,
+                file_fingerprint="",
+                actor="ada",
+                now=after(12),
+                real_now=after(12),
+            )
+            pending = thread.submit(approve_second)
+            assert under_way.wait(10)
+            assert wait([pending], timeout=0.2).not_done
+        with pytest.raises(UnableToChangeProposalError, match="policies were changed after its dry run"):
+            pending.result()
+
+
+@pytest.mark.parametrize("end", ["withdrawn", "applied"])
+def test_what_ended_while_the_gateway_had_it_does_not_come_back(books: Books, end: str):
+    proposal = propose(books)
+    dry_run(books, proposal, at_s=1)
+    taken = approve(books, proposal, at_s=2)
+    late = after(3 + TAKE_OVER_S)
+    with books.write() as connection:
+        if end == "withdrawn":
+            policy_proposals.withdraw(connection, proposal_id=proposal.proposal_id, actor="mai", now=after(3))
+        else:
+            policy_proposals.take_over(connection, proposal_id=proposal.proposal_id, now=after(3))
+        assert not policy_proposals.lapse(connection, proposal=taken, actor="gateway", now=late, real_now=late)
+        assert not policy_proposals.refuse(
+            connection, proposal=taken, faults=[("", "went wrong")], actor="gateway", now=late
+        )
+    ended = get(books, proposal)
+    assert (ended.state, ended.refusal) == (State(end), None)
 
 
 def test_an_answer_to_an_earlier_question_is_not_put_down(books: Books):
