@@ -25,6 +25,7 @@ from dormpower.books import audit_log, migration
 from dormpower.clock import CLOCK_FILE, SEEN_FILE, load_clock
 from dormpower.commands.archive import FORMAT, ArchivedFile, Manifest, describe, pack
 from dormpower.commands.opening import ConfigOption, operator, site_books
+from dormpower.commands.restore_postgresql import ASIDE_PREFIX
 
 
 class UnableToBackUpError(Exception):
@@ -116,17 +117,24 @@ def copy_sqlite(source: Path, target: Path) -> None:
 
 
 def dump_postgresql(url: sa.URL, target: Path) -> None:
-    """Dump a PostgreSQL database with its own tool. Raises UnableToBackUpError where the tool is missing."""
+    """Dump a PostgreSQL database with its own tool. Raises UnableToBackUpError where the tool is missing.
+
+    Books that a restore set aside stay out: loading them again would find them there.
+    """
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
     program = shutil.which("pg_dump")
-    command = ["pg_dump", "--format=custom", f"--file={target}", f"--dbname={address}"]
+    options = ["--format=custom", f"--exclude-schema={ASIDE_PREFIX}*"]
     if program is None:
-        advice = f"pg_dump --format=custom --file=books.dump --dbname={url.set(drivername='postgresql')}"
+        shown = url.set(drivername="postgresql")
+        advice = f"pg_dump {' '.join(options)} --file=books.dump --dbname={shown}"
         raise UnableToBackUpError(
             f"this machine lacks pg_dump; install postgresql-client, or run where it is: {advice}"
         )
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own tool, no shell
-        [program, *command[1:]], capture_output=True, text=True, check=False
+        [program, *options, f"--file={target}", f"--dbname={address}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise UnableToBackUpError(f"pg_dump failed: {done.stderr.strip()}")

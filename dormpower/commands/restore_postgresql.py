@@ -22,6 +22,7 @@ from dormpower.books.tables import leases
 
 # A session that holds a table keeps it from moving: better a refusal than a wait without an end.
 _LOCK_TIMEOUT_MS = 5_000
+ASIDE_PREFIX = "before_restore_"
 
 
 class UnableToLoadDumpError(Exception):
@@ -94,7 +95,7 @@ def _set_aside(books: Books) -> str | None:
             schema = _schema(connection)
             if not _objects(connection, schema):
                 return None
-            aside = f"before_restore_{datetime.now(UTC):%Y%m%dt%H%M%S%fz}"
+            aside = f"{ASIDE_PREFIX}{datetime.now(UTC):%Y%m%dt%H%M%S%fz}"
             connection.exec_driver_sql(f"CREATE SCHEMA {aside}")
             _move(connection, schema, aside)
             return aside

@@ -147,6 +147,19 @@ def test_with_force_the_books_that_were_there_are_kept_in_a_schema_of_their_own(
     assert next(site.parent.glob("before-restore-*")).joinpath("dormpower.yaml").is_file()
 
 
+def test_a_backup_of_after_a_restore_holds_the_books_in_use_alone_and_can_be_restored(
+    archive, site, tmp_path, database_url
+):
+    restore(archive, site, force=True)
+    (site.parent / "mqtt.password").write_text("secret", encoding="utf-8")
+    mark(database_url, "after.restore")
+    backup(tmp_path / "later.tar.gz", site)
+    mark(database_url, "after.backup")
+    restore(tmp_path / "later.tar.gz", site, force=True)
+    assert "after.restore" in state(database_url)["actions"]
+    assert "after.backup" not in state(database_url)["actions"]
+
+
 @pytest.fixture
 def owned_url(database_url) -> Iterator[str]:
     """A database whose owner may do nothing beyond it."""
