@@ -47,19 +47,24 @@ class Contacts:
         run: Callable[[Callable[[], None]], Awaitable[None]],
         kick: Callable[[str], None],
         zone: ZoneInfo,
+        line_of: Mapping[str, str] | None = None,
     ) -> None:
+        """`line_of` names the lines of all modules: a feeder's meter serves no circuit."""
         self._books = books
         self._clock = clock
         self._run = run
         self._kick = kick
         self._zone = zone
-        self._line_of = {circuit.module_id: circuit.line_id for circuit in circuits.values()}
+        self._line_of: dict[str, str | None] = {
+            **(line_of or {}),
+            **{circuit.module_id: circuit.line_id for circuit in circuits.values()},
+        }
         self._building_of = {circuit.module_id: circuit.building for circuit in circuits.values()}
         self._modules = {
             module_id: Subject(
                 kind="module",
                 id=module_id,
-                building=self._building_of[module_id],
+                building=self._building_of.get(module_id),
                 line_id=line_id,
                 circuit_ids=[one.circuit_id for one in circuits.values() if one.module_id == module_id],
             )
@@ -68,6 +73,7 @@ class Contacts:
         self._modules_down: dict[str, str] = {}
         self._lines_down: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()  # (kind, subject) of active alarms
+        self._unwritten: set[tuple[str, str]] = set()  # (kind, subject) whose transition the books did not take
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_order = asyncio.Lock()
 
@@ -91,7 +97,7 @@ class Contacts:
             self._kick(module_id)
         else:
             self._modules_down[module_id] = detail
-        self._spawn(partial(self._write_module, module_id))
+        self._note("module", module_id)
 
     def note_line(self, line_id: str, *, online: bool, detail: str) -> None:
         """Take note of a line's transition."""
@@ -99,7 +105,7 @@ class Contacts:
             self._lines_down.pop(line_id, None)
         else:
             self._lines_down[line_id] = detail
-        self._spawn(partial(self._write_line, line_id))
+        self._note("line", line_id)
         if online:
             for module_id in self._on_line(line_id):
                 self._kick(module_id)
@@ -107,8 +113,11 @@ class Contacts:
     async def sweep(self, due: Sequence[Cut] = ()) -> None:
         """Tell of modules that stay silent although their line is up, and of silences before a cut.
 
-        `due` are the cuts that wait only for a reading.
+        Also writes the transitions that the books did not take. `due` are cuts that wait only for a reading.
         """
+        unwritten, self._unwritten = self._unwritten, set()
+        for kind, subject_id in sorted(unwritten):
+            self._note(kind, subject_id)
         silent = [
             module_id
             for module_id in self._modules_down
@@ -116,7 +125,7 @@ class Contacts:
             and self._line_of.get(module_id) not in self._lines_down
         ]
         for module_id in silent:
-            self._spawn(partial(self._write_module, module_id))
+            self._note("module", module_id)
         self._spawn(partial(self._write_cuts, list(due)))
         self._spawn(partial(tampering.clear_quiet_nights, zone=self._zone))
         await self.settle()
@@ -129,22 +138,31 @@ class Contacts:
     def _on_line(self, line_id: str) -> list[str]:
         return [module_id for module_id, line in self._line_of.items() if line == line_id]
 
-    def _spawn(self, write: "Write") -> None:
-        task = asyncio.get_running_loop().create_task(self._write(write))
+    def _note(self, kind: str, subject_id: str) -> None:
+        """Write how a module or a line is by now."""
+        write = partial(self._write_module if kind == "module" else self._write_line, subject_id)
+        self._spawn(write, (kind, subject_id))
+
+    def _spawn(self, write: "Write", subject: tuple[str, str] | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._write(write, subject))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, write: "Write") -> None:
+    async def _write(self, write: "Write", subject: tuple[str, str] | None) -> None:
         def in_transaction() -> None:
             with self._books.write() as connection:
                 write(connection, now=self._clock.now())
 
-        try:
-            async with self._in_order:
+        async with self._in_order:
+            told = set(self._told)
+            try:
                 await self._run(in_transaction)
-        except Exception:
-            # Supervised: the sweep writes again what is still so.
-            log.exception("control.contact_not_written")
+            except Exception:
+                # Supervised: the sweep writes again how it is then.
+                log.exception("control.contact_not_written")
+                self._told = told
+                if subject is not None:
+                    self._unwritten.add(subject)
 
     def _write_module(self, module_id: str, connection: Connection, *, now: datetime) -> None:
         online = module_id not in self._modules_down
@@ -191,7 +209,7 @@ class Contacts:
             return
         for module_id in on_line:
             self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
-        buildings = {self._building_of[module_id] for module_id in on_line}
+        buildings = {self._building_of[one] for one in on_line if one in self._building_of}
         self._raise(
             connection,
             AlarmKind.LINE_OFFLINE,

@@ -80,6 +80,7 @@ class Control:
         wake: WakeListener | None = None,
         spread: SpreadPolicy | None = None,
         room: Room | None = None,
+        line_of: Mapping[str, str] | None = None,
     ) -> None:
         self._books = books
         self._clock = clock
@@ -109,6 +110,7 @@ class Control:
             run=self.run_on_writer,
             kick=self._kick_module,
             zone=zone,
+            line_of=line_of,
         )
         self._by_module: dict[str, list[str]] = {}
         for circuit in circuits.values():

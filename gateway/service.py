@@ -26,6 +26,7 @@ from dormpower.readings.port import ReadingsStore
 from dormpower.wake import WakeListener
 from gateway import policy_changes
 from gateway.composition import (
+    MQTT_LINE,
     FieldLine,
     Switches,
     field_lines,
@@ -114,6 +115,7 @@ class Gateway:
             warning_channels=rules.warning_channels,
             spread=rules.closings,
             room=rooms,
+            line_of={one.module_id: one.line_id or MQTT_LINE for one in settings.site.modules},
             executor=self._writer,
             zone=settings.zone,
             stale_after_s=stale_after_s,

@@ -1,0 +1,103 @@
+"""Modules and lines that answer or don't, on record: without a circuit too, and while the books are away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
+
+from dormpower.books.database import Books
+from dormpower.books.tables import modules
+from gateway.contacts import Contacts
+from tests.gateway.control_world import ZONE, World
+
+METER = "m-main"
+
+
+class Site:
+    """A floor's modules and its feeder's meter on one line."""
+
+    def __init__(self, books: Books) -> None:
+        self.world = World(books)
+        self.books_away = False
+        with books.write() as connection:
+            connection.execute(sa.insert(modules).values(module_id=METER, profile="x"))
+        self.contacts = Contacts(
+            books=books,
+            clock=self.world.clock,
+            circuits=self.world.circuits,
+            run=self.run,
+            kick=lambda _: None,
+            zone=ZONE,
+            line_of={METER: "line-a", "m-0": "line-a"},
+        )
+
+    def run(self, function: Callable[[], None]) -> Awaitable[None]:
+        async def go() -> None:
+            if self.books_away:
+                raise ConnectionError("the books are away")
+            function()
+
+        return go()
+
+    def note(self, module_id: str, *, online: bool) -> None:
+        async def go() -> None:
+            self.contacts.note_module(module_id, online=online, detail="no answer")
+            await self.contacts.settle()
+
+        asyncio.run(go())
+
+    def note_line(self, *, online: bool) -> None:
+        async def go() -> None:
+            self.contacts.note_line("line-a", online=online, detail="refused")
+            await self.contacts.settle()
+
+        asyncio.run(go())
+
+    def sweep(self) -> None:
+        asyncio.run(self.contacts.sweep())
+
+    def is_online(self, module_id: str) -> bool:
+        with self.world.books.read() as connection:
+            return bool(connection.scalar(sa.select(modules.c.online).where(modules.c.module_id == module_id)))
+
+
+def test_a_feeder_s_meter_that_falls_silent_is_told_of_though_it_serves_no_circuit(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+    site.note(METER, online=True)
+    assert site.is_online(METER)
+    site.note(METER, online=False)
+    assert not site.is_online(METER)
+    assert site.world.active_alarms() == ["module_offline"]
+    site.note(METER, online=True)
+    assert site.world.active_alarms() == []
+    site.world.close()
+
+
+def test_with_its_line_a_feeder_s_meter_is_no_alarm_of_its_own(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+    site.note_line(online=False)
+    site.note(METER, online=False)
+    assert site.world.active_alarms() == ["line_offline"]
+    site.world.close()
+
+
+def test_what_the_books_did_not_take_is_written_by_the_sweep(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+    site.note("m-0", online=False)
+    site.note_line(online=False)
+    assert site.world.active_alarms() == ["line_offline"]
+    site.books_away = True
+    site.note_line(online=True)
+    site.note("m-0", online=True)
+    site.books_away = False
+    assert site.world.active_alarms() == ["line_offline"]
+    site.sweep()
+    assert site.world.active_alarms() == []
+    assert site.is_online("m-0")
+    site.books_away = True
+    site.note_line(online=False)
+    site.sweep()
+    site.books_away = False
+    site.sweep()
+    assert site.world.active_alarms() == ["line_offline"]
+    site.world.close()
