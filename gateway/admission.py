@@ -44,10 +44,8 @@ class Admission:
         now: datetime,
     ) -> bool:
         """Ask the breaker; a cut that has to wait for a person is put on the list."""
-        if outcome.cut_approved and outcome.pending_cut == decision.reason:
-            return True
-        if outcome.pending_cut == decision.reason:
-            return False
+        if decision.reason in outcome.pending_cuts:
+            return outcome.pending_cuts[decision.reason]
         judgement = breaker.judge(
             cuts_at=holds.counted_times(connection, since=now - timedelta(seconds=breaker.WINDOW_S)),
             rooms=self._rooms,
@@ -63,7 +61,7 @@ class Admission:
                 evidence=decision.evidence,
                 now=now,
             )
-            outcome.pending_cut = decision.reason.value
+            outcome.pending_cuts = {**outcome.pending_cuts, decision.reason.value: False}
             outcome.changed = True
         return judgement.verdict is breaker.Verdict.ADMITTED
 

@@ -77,8 +77,7 @@ class CircuitMemory:
     expected_change_at: datetime | None = None
     active_alarms: frozenset[str] = frozenset()
     shadow_alarms: frozenset[str] = frozenset()  # that a rule in shadow would have raised
-    pending_cut: str | None = None  # the reason of a cut that waits for approval
-    cut_approved: bool = False
+    pending_cuts: Mapping[str, bool] = field(default_factory=dict)  # on the breaker's list: reason, approved
     cut_due_at: datetime | None = None  # since when a cut waits only for a reading
     # the field
     seen: bool = False  # a sample or read-back of this run
@@ -188,7 +187,7 @@ class CircuitMemory:
             and self.state is SupplyState.NORMAL
             and self.control is Control.SETTLED
             and not self.active_alarms
-            and not self.pending_cut
+            and not self.pending_cuts
             and self.seen
         )
 
@@ -223,7 +222,9 @@ def fill(
     ids = sorted(by_id)
     standing = books_holds.standing(connection, ids)
     points = books_control.points(connection, ids)
-    waiting = {cut.circuit_id: cut for cut in books_control.pending(connection)}
+    waiting: dict[str, dict[str, bool]] = {}
+    for cut in books_control.pending(connection):
+        waiting.setdefault(cut.circuit_id, {})[cut.reason] = cut.approved_at is not None
     _fill_keep_supply(connection, memories)
     for circuit_id, memory in by_id.items():
         point = points.get(circuit_id)
@@ -234,9 +235,7 @@ def fill(
                 memory.opened_at, memory.failures = point.opened_at, point.failures
                 memory.sent, memory.ours_open = point.commanded_relay, point.commanded_relay is Relay.OPEN
         memory.set_holds(standing.get(circuit_id, ()))
-        cut = waiting.get(circuit_id)
-        memory.pending_cut = None if cut is None else cut.reason
-        memory.cut_approved = cut is not None and cut.approved_at is not None
+        memory.pending_cuts = waiting.get(circuit_id, {})
     if first:
         _fill_first(connection, by_id)
     restored = books_trips.restores(connection, circuit_ids=ids, since=now - timedelta(seconds=LOOK_BACK_S))

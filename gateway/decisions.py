@@ -15,7 +15,7 @@ from dormpower.books import holds, notices, states
 from dormpower.books import trips as books_trips
 from dormpower.domain import restoring, trips
 from dormpower.domain.arrears import NO_FRESH_READING, Remember, Warn
-from dormpower.domain.holds import RESETTABLE, Enforcement, supply_state
+from dormpower.domain.holds import RESETTABLE, Enforcement, Reason, supply_state
 from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.restoring import Restore, RestorePolicy
 from dormpower.domain.units import format_kwh
@@ -121,12 +121,16 @@ class Decider:
             ]
             if not any(acted):
                 break
-        if outcome.pending_cut == policy.reason and not any(_is_due(decision) for decision in decisions):
-            books_control.drop_pending(
-                connection, circuit_id=memory.circuit.circuit_id, reason=policy.reason, now=now
-            )
-            outcome.pending_cut, outcome.cut_approved = None, False
+        if policy.reason in outcome.pending_cuts and not any(_is_due(decision) for decision in decisions):
+            self._drop_pending(connection, memory.circuit.circuit_id, policy.reason, outcome, now=now)
             outcome.changed = True
+
+    @staticmethod
+    def _drop_pending(
+        connection: Connection, circuit_id: str, reason: Reason, outcome: Outcome, *, now: datetime
+    ) -> None:
+        books_control.drop_pending(connection, circuit_id=circuit_id, reason=reason, now=now)
+        outcome.pending_cuts = {one: then for one, then in outcome.pending_cuts.items() if one != reason}
 
     def facts(
         self, connection: Connection, memory: CircuitMemory, policy: Policy, look: Look, outcome: Outcome
@@ -236,9 +240,8 @@ class Decider:
             counted=counted,
             now=now,
         )
-        if outcome.pending_cut == decision.reason:
-            books_control.drop_pending(connection, circuit_id=circuit_id, reason=decision.reason, now=now)
-            outcome.pending_cut, outcome.cut_approved = None, False
+        if decision.reason in outcome.pending_cuts:
+            self._drop_pending(connection, circuit_id, decision.reason, outcome, now=now)
         outcome.holds = holds.standing(connection, [circuit_id]).get(circuit_id, ())
         outcome.changed = True
         return True

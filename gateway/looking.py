@@ -57,8 +57,7 @@ class Outcome:
     warnings: Warnings
     state: SupplyState
     active_alarms: frozenset[str]
-    pending_cut: str | None
-    cut_approved: bool
+    pending_cuts: Mapping[str, bool]
     restores: tuple[Restore, ...] = ()
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shadow_alarms: frozenset[str] = frozenset()
@@ -92,8 +91,7 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
         state=memory.state,
         active_alarms=memory.active_alarms,
         shadow_alarms=memory.shadow_alarms,
-        pending_cut=memory.pending_cut,
-        cut_approved=memory.cut_approved,
+        pending_cuts=memory.pending_cuts,
         restores=memory.restores,
         kept=memory.kept,
         sampling_period_s=look.sampling_period_s,
@@ -219,7 +217,7 @@ def take_over(memory: CircuitMemory, outcome: Outcome, *, judged: bool, now: dat
     memory.warnings, memory.state = outcome.warnings, outcome.state
     memory.active_alarms, memory.shadow_alarms = outcome.active_alarms, outcome.shadow_alarms
     memory.restores, memory.kept = outcome.restores, outcome.kept
-    memory.pending_cut, memory.cut_approved = outcome.pending_cut, outcome.cut_approved
+    memory.pending_cuts = outcome.pending_cuts
     memory.cut_due_at = (memory.cut_due_at or now) if outcome.waits_for_reading else None
     if outcome.base_wh is not None and memory.account is not None:
         memory.account.base_wh = outcome.base_wh

@@ -10,8 +10,9 @@ from dormpower.books import control as books_control
 from dormpower.books import outages
 from dormpower.books.database import Books
 from dormpower.books.tables import audit_log, pending_cuts
-from dormpower.domain.curfew import CurfewPolicy
-from dormpower.domain.holds import Reason
+from dormpower.domain.calendars import Hours
+from dormpower.domain.curfew import CurfewPolicy, CurfewRule
+from dormpower.domain.holds import Enforcement, Reason
 from dormpower.domain.scopes import Scope, Where
 from gateway.schedule_rule import ScheduleRule
 from tests.gateway.control_world import NOON, ZONE, World
@@ -21,14 +22,14 @@ ALL = 25
 LAST = f"r-{ALL}-ac"
 
 
-def start(books: Books) -> World:
+def start(books: Books, *curfews: CurfewRule) -> World:
     """A site whose circuits but the last are all out of energy at the next sample, and were warned long ago."""
     world = World(books, rooms_count=ALL + 1)
     where = {
         one.circuit_id: Where(campus="south", building="01", floor="1", room_id=one.room_id, kind="ac")
         for one in world.circuits.values()
     }
-    world.schedule = ScheduleRule(CurfewPolicy(zone=ZONE), where)
+    world.schedule = ScheduleRule(CurfewPolicy(zone=ZONE, curfews=curfews), where)
     world.control = world.start()
     world.sample()
     return world
@@ -133,6 +134,36 @@ def test_a_refused_cut_is_forgotten_when_its_cause_is_gone_and_approved_by_name_
         left = set(connection.scalars(sa.select(pending_cuts.c.circuit_id)))
     assert left == set(waiting[2:])
     world.close()
+
+
+def test_two_cuts_of_a_circuit_that_wait_are_decided_on_apart(sqlite_books: Books) -> None:
+    new_rule = CurfewRule(
+        name="curfew[0]", hours=Hours(from_minute=13 * 60, to_minute=23 * 60), mode=Enforcement.ENFORCE
+    )
+    world = start(sqlite_books, new_rule)
+    out_of_energy(world, [one for one in world.circuits if one != LAST])
+    assert len(cut(world)) == 20
+    first, second, *_ = sorted(set(world.circuits) - set(cut(world)) - {LAST})
+    world.sample(after_s=2 * 3600)  # the new curfew is on probation: all of it waits behind what waits
+    assert waiting_for(world, first) == ["arrears", "curfew"]
+    assert refuse(world) == ALL  # circuits
+    world.sample(after_s=600)
+    world.run(world.control.sweep())
+    world.sample()
+    assert len(cut(world)) == 20
+    assert world.standing(first) == []
+    world.pay(first, 50_000)
+    assert waiting_for(world, first) == ["curfew"]
+    with world.books.write() as connection:
+        books_control.approve_cuts(connection, circuit_ids=[second], actor="admin", now=world.clock.now())
+    world.settle()
+    assert sorted(world.standing(second)) == [Reason.ARREARS, Reason.CURFEW]
+    world.close()
+
+
+def waiting_for(world: World, circuit_id: str) -> list[str]:
+    with world.books.read() as connection:
+        return sorted(one.reason for one in books_control.pending(connection) if one.circuit_id == circuit_id)
 
 
 def test_a_refusal_has_a_reason(sqlite_books: Books) -> None:
