@@ -9,14 +9,15 @@ import random
 import urllib.error
 import urllib.request
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.engine import Connection
 
 from dormpower.books.database import Books
-from dormpower.books.tables import circuits, holds, residencies
+from dormpower.books.tables import circuits, holds, residencies, transactions
 from dormpower.books.users import (
     IssuedToken,
     UnableToFindTokenError,
@@ -48,9 +49,9 @@ class Payers:
 
     def step(self) -> None:
         """Pay for at most a few circuits; a failure is logged once and tried again at the next step."""
-        for hold_id, circuit_id in self._due():
+        for key, circuit_id in self._due():
             try:
-                self._pay(hold_id, circuit_id)
+                self._pay(key, circuit_id)
             except OSError as fault:
                 if isinstance(fault, urllib.error.HTTPError) and fault.code == HTTPStatus.UNAUTHORIZED:
                     self._token = None  # it has run out, or somebody revoked it: the next step gets another
@@ -78,6 +79,10 @@ class Payers:
         return self._token.secret
 
     def _due(self) -> list[tuple[str, str]]:
+        """Return payments to make, as key and circuit; a cut has one key until that payment is in the books.
+
+        Who still owes after a payment makes another. Who does not waits for the gateway, in nobody's way.
+        """
         now = self._clock.now()
         students = sa.select(residencies.c.room_id)
         query = (
@@ -92,17 +97,20 @@ class Payers:
             )
             .order_by(holds.c.placed_at)
         )
+        due: list[tuple[str, str]] = []
         with self._books.read() as connection:
-            rows = connection.execute(query).all()
-        due = [
-            (row.hold_id, row.circuit_id)
-            for row in rows
-            if row.placed_at + timedelta(hours=_patience_h(row.hold_id)) <= now
-        ]
-        return due[:_AT_ONCE]
+            for row in connection.execute(query).all():
+                if len(due) == _AT_ONCE:
+                    break
+                if row.placed_at + timedelta(hours=_patience_h(row.hold_id)) > now:
+                    continue
+                paid = _balances_paid_to(connection, row.circuit_id, since=row.placed_at)
+                if not paid or paid[-1] <= 0:
+                    due.append((f"demo-{row.hold_id}-{len(paid)}", row.circuit_id))
+        return due
 
-    def _pay(self, hold_id: str, circuit_id: str) -> None:
-        draw = random.Random(hold_id)  # noqa: S311 - a simulation, not a secret
+    def _pay(self, key: str, circuit_id: str) -> None:
+        draw = random.Random(key)  # noqa: S311 - a simulation, not a secret
         body = {"amount_fen": draw.choice(_AMOUNTS_FEN), "channel": "campus_card", "note": "demo"}
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{self._address}/api/v1/circuits/{circuit_id}/recharges",
@@ -110,12 +118,25 @@ class Payers:
             headers={
                 "Authorization": f"Bearer {self._secret()}",
                 "Content-Type": "application/json",
-                # One payment for one cut, however often it has to be tried.
-                "Idempotency-Key": f"demo-{hold_id}",
+                "Idempotency-Key": key,  # one payment, however often it has to be tried
             },
         )
         with urllib.request.urlopen(request, timeout=2):  # noqa: S310 - loopback
             pass
+
+
+def _balances_paid_to(connection: Connection, circuit_id: str, *, since: datetime) -> list[int]:
+    """Return the balance in Wh after each recharge of a circuit since an instant, in order."""
+    query = (
+        sa.select(transactions.c.balance_after_wh)
+        .where(
+            transactions.c.circuit_id == circuit_id,
+            transactions.c.kind == "recharge",
+            transactions.c.posted_at >= since,
+        )
+        .order_by(transactions.c.sequence)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def _patience_h(hold_id: str) -> float:

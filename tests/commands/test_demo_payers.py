@@ -26,24 +26,31 @@ lines: [{id: a, transport: tcp, host: 127.0.0.1, port: 1}]
 modules:
   - {id: m1, profile: dormpower-dual, line: a, unit: 1}
   - {id: m2, profile: dormpower-dual, line: a, unit: 2}
+  - {id: m3, profile: dormpower-dual, line: a, unit: 3}
 rooms:
   - {room_id: r-1, campus: c, building: b, floor: 1, name: 1, lighting_module: m1, lighting_channel: 0,
      ac_module: m1, ac_channel: 1, rated_current_a: 32}
   - {room_id: r-2, campus: c, building: b, floor: 1, name: 2, lighting_module: m2, lighting_channel: 0,
      ac_module: m2, ac_channel: 1, rated_current_a: 32}
+  - {room_id: r-3, campus: c, building: b, floor: 1, name: 3, lighting_module: m3, lighting_channel: 0,
+     ac_module: m3, ac_channel: 1, rated_current_a: 32}
 """
 NOW = datetime(2026, 3, 1, 4, tzinfo=UTC)
 
 
 @dataclass
 class Counter:
-    """Stands for the API: takes payments of whoever shows a token that the books know."""
+    """Stands for the API: takes payments of whoever shows a token that the books know.
+
+    They come into the books where a balance is given that they lead to.
+    """
 
     books: Books
     clock: ManualClock
     paid: list[tuple[str, str]] = field(default_factory=list)  # path, idempotency key
     refused: int = 0
     address: str = ""
+    balance_after_wh: int | None = None
 
     def take(self, path: str, authorization: str, key: str) -> int:
         with self.books.read() as connection:
@@ -55,7 +62,26 @@ class Counter:
             return 401
         assert user.username == "finance"
         self.paid.append((path, key))
+        if self.balance_after_wh is not None:
+            self._post(path.split("/")[-2], key, self.balance_after_wh)
         return 201
+
+    def _post(self, circuit_id: str, key: str, balance_after_wh: int) -> None:
+        with self.books.write() as connection:
+            connection.execute(
+                sa.insert(tables.transactions).values(
+                    transaction_id=key,
+                    sequence=len(self.paid),
+                    source="api",
+                    idempotency_key=key,
+                    content_sha256="",
+                    kind="recharge",
+                    posted_at=self.clock.now(),
+                    circuit_id=circuit_id,
+                    balance_after_wh=balance_after_wh,
+                    actor="finance",
+                )
+            )
 
 
 @pytest.fixture
@@ -117,6 +143,26 @@ def test_a_circuit_is_paid_for_after_some_hours_in_the_dark_and_the_student_s_is
     (path, key), again = counter.paid
     assert path == "/api/v1/circuits/r-1-ac/recharges"
     assert again == (path, key), "one payment for one cut, however often it is tried"
+
+
+def test_who_owes_more_than_was_paid_pays_again_and_keeps_nobody_waiting(counter):
+    """Three payments are made in a step: three that paid and stay in the dark must not be the only ones."""
+    circuits = ["r-1-ac", "r-1-lighting", "r-3-ac", "r-3-lighting"]
+    for number, circuit_id in enumerate(circuits):
+        cut(counter.books, circuit_id, NOW + timedelta(seconds=number))
+    residents = payers(counter)
+    counter.clock.advance(61 * 3600)
+    counter.balance_after_wh = -5_000
+    residents.step()
+    first = list(counter.paid)
+    assert len(first) == 3
+    counter.balance_after_wh = 5_000
+    residents.step()
+    assert {path for path, _ in counter.paid[3:]} == {path for path, _ in first}
+    assert not {key for _, key in counter.paid[3:]} & {key for _, key in first}
+    residents.step()
+    residents.step()
+    assert [path for path, _ in counter.paid[6:]] == ["/api/v1/circuits/r-3-lighting/recharges"]
 
 
 def test_residents_go_on_paying_when_their_token_has_run_out(counter):
