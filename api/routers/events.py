@@ -70,18 +70,25 @@ class _Sender:
         self._sent_id = 0
 
     async def run(self) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        heartbeat_s = self._context.settings.heartbeat_s
         try:
             yield _HEAD
+            silent_since_s = clock()
             while True:
-                batch = await self._stream.next(self._context.settings.heartbeat_s)
+                batch = await self._stream.next(max(silent_since_s + heartbeat_s - clock(), 0.0))
                 if self._stream.ended:
                     return
                 principal = await asyncio.to_thread(self._read_principal)
                 if principal is None:
                     return
-                written = self._write(batch, principal) if batch else _HEARTBEAT
+                written = self._write(batch, principal) if batch else b""
+                # What others may know of keeps this stream as silent as if nothing had happened.
+                if not written and clock() - silent_since_s >= heartbeat_s:
+                    written = _HEARTBEAT
                 if written:
                     yield written
+                    silent_since_s = clock()
         finally:
             self._feed.close(self._stream)
 

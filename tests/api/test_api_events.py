@@ -14,7 +14,10 @@ import uvicorn
 
 from api.app import create_app
 from api.context import ApiSettings
-from dormpower.books import alarms, events, users
+from api.event_feed import Batch
+from api.present import present_of
+from dormpower.books import alarms, circuits_view, events, users
+from dormpower.books.events import Event
 from dormpower.books.residencies import end_residency
 from dormpower.books.tables import users as users_table
 
@@ -164,6 +167,37 @@ def test_an_idle_stream_has_a_heartbeat(live):
     with listening(live, "student") as stream:
         assert next(stream) == (None, "heartbeat", None)
         assert next(stream) == (None, "heartbeat", None)
+
+
+class RestlessFeed:
+    """A feed where something of another's room is always at hand; ends after so many batches."""
+
+    def __init__(self, campus, batches):
+        with campus.books.read() as connection:
+            present = present_of(connection, campus.context)
+            views = circuits_view.of_circuits(connection, circuit_ids=[OTHER], present=present)
+        event = Event(event_id=1, kind="circuit", subject_id=OTHER, happened_at=campus.clock.now())
+        self._batch = Batch(events=[event], circuits=views, latest_id=1)
+        self._left = batches
+        self.ended = False
+
+    async def open(self, *, user_id, last_event_id):
+        return self
+
+    async def next(self, timeout_s):
+        self.ended = self._left == 0
+        self._left -= 1
+        return self._batch
+
+    def close(self, stream):
+        pass
+
+
+def test_a_stream_has_its_heartbeat_though_others_rooms_never_rest(sqlite_books, make_campus):
+    campus = make_campus(sqlite_books, ApiSettings(heartbeat_s=0.0))
+    campus.client.app.state.event_feed = RestlessFeed(campus, batches=2)
+    found = campus.ask("student", "GET", "/events").text
+    assert found == "retry: 3000\n\n" + 2 * ": heartbeat\n\n"
 
 
 def ends(stream):
