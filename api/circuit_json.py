@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 
 from dormpower.books.circuits_view import CircuitView
 from dormpower.books.outages import AnnouncedOutage
-from dormpower.books.residencies import Span, any_holds
+from dormpower.books.residencies import Span, any_covers, any_holds
 from dormpower.books.rooms import RoomView
+from dormpower.domain import forecast
 from dormpower.domain.announcing import Announcement, Cause, Schedules
+from dormpower.domain.days import CampusDays
 from dormpower.domain.evidence import Evidence, shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
 from dormpower.domain.samples import Relay
@@ -148,15 +150,26 @@ def sentence_json(code: str, params: Mapping[str, Any], reader: Reader) -> dict[
 
 
 def evidence_json(evidence: Evidence | None, *, decided_at: datetime, reader: Reader) -> dict[str, Any] | None:
-    """Fill what a decision rested on; None where it was taken outside the times that may be seen."""
+    """Fill what a decision rested on; None where it was taken outside the times that may be seen.
+
+    Instants outside them, such as a warning to those who lived there before, are left out.
+    """
     if evidence is None or not any_holds(reader.spans, decided_at):
         return None
+    params = {
+        name: None if name.endswith("_at") and not _may_see(reader, value) else value
+        for name, value in evidence.params.items()
+    }
     samples = [
         {"at": one.at, "power_w": one.power_w, "apparent_va": one.apparent_va}
         for one in evidence.samples
         if any_holds(reader.spans, one.at)
     ]
-    return {**sentence_json(evidence.code, evidence.params, reader), "samples": samples}
+    return {**sentence_json(evidence.code, params, reader), "samples": samples}
+
+
+def _may_see(reader: Reader, instant: str | None) -> bool:
+    return instant is None or any_holds(reader.spans, datetime.fromisoformat(instant))
 
 
 def hold_json(hold: Hold, reader: Reader) -> dict[str, Any]:
@@ -202,12 +215,31 @@ def circuit_json(view: CircuitView, reader: Reader) -> dict[str, Any]:
         "balance_wh": view.balance_wh,
         "balance_kwh": format_kwh(view.balance_wh),
         "level": view.level.value,
-        "power_w": view.power_w,
+        "power_w": _power_w(view, reader),
         "last_seen_at": view.last_seen_at,
-        "days_left": view.days_left,
+        "days_left": _days_left(view, reader),
         "warnings": _warnings(view, reader),
         "cut_not_before_at": view.cut_not_before_at,
     }
+
+
+def _power_w(view: CircuitView, reader: Reader) -> float | None:
+    """Return what the circuit drew when it was last seen, unless others lived there then."""
+    seen = view.last_seen_at is None or any_holds(reader.spans, view.last_seen_at)
+    return view.power_w if seen else None
+
+
+def _days_left(view: CircuitView, reader: Reader) -> int | None:
+    """Return how long the balance lasts, going by days that may be seen: others used it at another rate."""
+    if reader.spans is None:
+        return view.days_left
+    days = CampusDays(reader.zone)
+    seen = [
+        energy_wh
+        for on, energy_wh in view.recent_days_wh.items()
+        if any_covers(reader.spans, days.start_of(on), days.end_of(on))
+    ]
+    return forecast.days_left(available_wh=view.balance_wh, recent_days_wh=seen)
 
 
 def _warnings(view: CircuitView, reader: Reader) -> list[dict[str, Any]]:

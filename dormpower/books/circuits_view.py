@@ -57,7 +57,8 @@ class CircuitView:
     """A circuit at one moment. `state` is the wanted cause, `relay` the reported fact (None: unknown).
 
     `open_but_drawing`: reported open while current flows, welded or bypassed; never to be shown as off.
-    `balance_wh` is what is available (`books.accounts`). `warnings` are those that were given to people;
+    `balance_wh` is what is available (`books.accounts`). `recent_days_wh` are the latest whole campus days that
+    are known, what the forecast goes by. `warnings` are those that were given to people;
     `cut_not_before_at` is the earliest instant of a cut for arrears, where one can be told.
     """
 
@@ -76,9 +77,16 @@ class CircuitView:
     level: Level
     power_w: float | None
     last_seen_at: datetime | None
-    days_left: int | None
+    recent_days_wh: Mapping[date, int]
     warnings: Warnings
     cut_not_before_at: datetime | None
+
+    @property
+    def days_left(self) -> int | None:
+        """How long the balance lasts at the use of all recent days."""
+        return forecast.days_left(
+            available_wh=self.balance_wh, recent_days_wh=list(self.recent_days_wh.values())
+        )
 
 
 def of_rooms(
@@ -189,9 +197,7 @@ def _read(connection: Connection, where: sa.ColumnElement[bool], present: Presen
             level=level_of(balance_wh, policy),
             power_w=row.power_w,
             last_seen_at=row.last_seen_at,
-            days_left=forecast.days_left(
-                available_wh=balance_wh, recent_days_wh=recent.get(row.circuit_id, [])
-            ),
+            recent_days_wh=recent.get(row.circuit_id, {}),
             warnings=warnings,
             cut_not_before_at=None
             if cut
@@ -205,7 +211,7 @@ def _where(row: Any) -> Where:
 
 def _recent_days(
     connection: Connection, circuit_ids: Sequence[str], today: date
-) -> Mapping[str, list[int | None]]:
+) -> Mapping[str, Mapping[date, int]]:
     """Return the latest whole days, known ones only: what the forecast goes by (as `usage.days_left` does).
 
     Settled days are enough for all but circuits that are new or wait for settlement.
@@ -226,7 +232,7 @@ def _recent_days(
         for (circuit_id, on), day in metered.items():
             if day.closed:
                 known[circuit_id].setdefault(on, day.energy_wh)
-    return {circuit_id: list(days.values()) for circuit_id, days in known.items()}
+    return known
 
 
 def _linked(today: date) -> sa.ColumnElement[bool]:

@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books.tables import residencies, settled_days, state_changes
+from dormpower.books import holds
+from dormpower.books.tables import ledger_accounts, residencies, settled_days, state_changes
+from dormpower.domain.holds import Reason
 from dormpower.readings.port import Reading
 
 CIRCUIT = "south-01-101-ac"
@@ -111,3 +113,67 @@ def test_the_timeline_begins_with_the_residency(newcomer):
     own = newcomer.ask("student", "GET", f"/circuits/{CIRCUIT}/timeline").json()["items"]
     assert [one["cause"] for one in own] == ["after 1 h", "after 0 h"]
     assert len(newcomer.ask("admin", "GET", f"/circuits/{CIRCUIT}/timeline").json()["items"]) == 3
+
+
+def shown(campus, who):
+    answer = campus.ask(who, "GET", "/rooms/south-01-101", headers={"Accept-Language": "en"})
+    return next(one for one in answer.json()["circuits"] if one["circuit_id"] == CIRCUIT)
+
+
+def test_warnings_to_those_who_lived_there_before_are_in_no_evidence(newcomer):
+    moved_in_at, now = newcomer.moved_in_at, newcomer.clock.now()
+    first_at, second_at = moved_in_at - timedelta(hours=1), moved_in_at + timedelta(hours=1)
+    with newcomer.books.write() as connection:
+        holds.place(
+            connection,
+            circuit_id=CIRCUIT,
+            reason=Reason.ARREARS,
+            placed_by="rule:arrears",
+            evidence={
+                "available_wh": 0,
+                "floor_wh": 0,
+                "first_warning_at": first_at.isoformat(),
+                "second_warning_at": second_at.isoformat(),
+                "sampled_at": now.isoformat(),
+            },
+            now=now,
+        )
+    timeline = newcomer.ask("student", "GET", f"/circuits/{CIRCUIT}/timeline").json()["items"]
+    told = [shown(newcomer, "student")["holds"][0]["evidence"], timeline[-1]["evidence"]]
+    for evidence in told:
+        assert evidence["params"]["first_warning_at"] is None
+        assert evidence["params"]["second_warning_at"] == second_at.isoformat()
+        assert evidence["params"]["sampled_at"] == now.isoformat()
+    assert "warned at ? and 2026-05-18 13:00" in told[0]["text"]
+    staff = shown(newcomer, "finance")["holds"][0]["evidence"]
+    assert staff["params"]["first_warning_at"] == first_at.isoformat()
+
+
+@pytest.mark.parametrize(("days_ago", "power_w"), [(3, None), (1, 12.5)])
+def test_the_last_power_of_those_who_lived_there_before_is_not_shown(newcomer, days_ago, power_w):
+    newcomer.seen(CIRCUIT, at=newcomer.clock.now() - timedelta(days=days_ago))
+    assert shown(newcomer, "student")["power_w"] == power_w
+    assert shown(newcomer, "maintenance")["power_w"] == 12.5
+
+
+def test_days_left_go_by_the_own_days_alone(newcomer):
+    today = newcomer.clock.now().date()
+    with newcomer.books.write() as connection:
+        connection.execute(
+            sa.update(ledger_accounts)
+            .where(ledger_accounts.c.ledger_account_id == f"wh:account:acc-{CIRCUIT}")
+            .values(balance=12_000)
+        )
+        for ago, energy_wh in ((1, 1_000), (2, 5_000), (3, 9_000)):
+            connection.execute(
+                settled_days.insert().values(
+                    circuit_id=CIRCUIT,
+                    used_on=today - timedelta(days=ago),
+                    account_id=f"acc-{CIRCUIT}",
+                    energy_wh=energy_wh,
+                    estimated=False,
+                    settled_at=newcomer.clock.now(),
+                )
+            )
+    assert shown(newcomer, "finance")["days_left"] == 2
+    assert shown(newcomer, "student")["days_left"] == 12
