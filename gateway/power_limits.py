@@ -8,7 +8,8 @@ does not keep after its tries is an alarm. What is wanted is the lower of the ov
 site's night limit, of those that are enforced.
 
 Only an enforced policy writes: in shadow nothing may change what a module does by itself. Where we have set a
-limit and the policy no longer wants one, it is taken back (0 is none).
+limit and the policy no longer wants one, it is taken back (0 is none). That a limit is ours is on record before
+it is written, so that a lost answer or a crash leaves none behind.
 """
 
 import asyncio
@@ -72,7 +73,8 @@ class _Known:
     wanted_w: int | None = None
     read_at_s: float = 0.0
     failures: int = 0
-    ours: bool = False  # we have set one that is on record
+    ours: bool = False  # one that we have set, or were about to set, is on record
+    was_w: int | None = None  # before a write whose end is not on record yet
 
 
 class PowerLimits:
@@ -128,11 +130,19 @@ class PowerLimits:
         await self.load()
         while True:
             for circuit in self._circuits:
-                if await self.look(circuit):
+                if await self._look_supervised(circuit):
                     await asyncio.sleep(pace_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), ROUND_S)
             self._changed.clear()
+
+    async def _look_supervised(self, circuit: ControlledCircuit) -> bool:
+        try:
+            return await self.look(circuit)
+        except Exception:
+            # Supervised: the books may be away for a moment; the next round looks again.
+            log.exception("power_limit.look_failed", circuit=circuit.circuit_id)
+            return True
 
     async def look(self, circuit: ControlledCircuit) -> bool:
         """Bring one circuit's limit in step; True where something went over the line."""
@@ -154,16 +164,24 @@ class PowerLimits:
         except FieldError as fault:
             log.debug("power_limit.not_reached", circuit=circuit.circuit_id, fault=str(fault))
             return True  # the module's silence has an alarm of its own
-        known.read_at_s = self._clock.monotonic()
-        known.limit_w = after_w if after_w == wanted_w else None
+        was_w = before_w if known.was_w is None else known.was_w
         failed_before = known.failures > 0
         known.failures = 0 if after_w == wanted_w else known.failures + 1
-        if before_w != wanted_w or failed_before:
-            await self._run(lambda: self._record(circuit, known, before_w, wanted_w, after_w))
+        if was_w != wanted_w or failed_before or (known.ours and not wanted_w):
+            await self._run(lambda: self._record(circuit, known, was_w, wanted_w, after_w))
+        known.was_w = None
+        known.read_at_s = self._clock.monotonic()
+        known.limit_w = after_w if after_w == wanted_w else None
         return True
 
-    @staticmethod
-    async def _write(module: LimitRegister, circuit: ControlledCircuit, wanted_w: int, before_w: int) -> int:
+    async def _write(
+        self, module: LimitRegister, circuit: ControlledCircuit, wanted_w: int, before_w: int
+    ) -> int:
+        known = self._known[circuit.circuit_id]
+        if wanted_w and not known.ours:
+            await self._run(lambda: self._note_ours(circuit, wanted_w))
+            known.ours = True
+        known.was_w = before_w if known.was_w is None else known.was_w
         try:
             return await module.write_power_limit(circuit.channel, wanted_w)
         except RefusedError:
@@ -179,6 +197,10 @@ class PowerLimits:
                 return self._modules[circuit.module_id].limit_for(limit.limit_w)
         return 0 if known.ours else None
 
+    def _note_ours(self, circuit: ControlledCircuit, limit_w: int) -> None:
+        with self._books.write() as connection:
+            policies.remember(connection, circuit_id=circuit.circuit_id, rule=NAME, memory={"limit_w": limit_w})
+
     def _record(
         self, circuit: ControlledCircuit, known: _Known, before_w: int, wanted_w: int, after_w: int
     ) -> None:
@@ -187,7 +209,7 @@ class PowerLimits:
         subject = {"subject_kind": "circuit", "subject_id": circuit.circuit_id}
         detail = {"before_w": before_w, "wanted_w": wanted_w, "read_back_w": after_w}
         with self._books.write() as connection:
-            if known.failures <= TRIES:
+            if known.failures <= TRIES and not before_w == wanted_w == after_w:
                 audit_log.write(
                     connection, actor=ACTOR, action="power_limit.written", **subject, detail=detail, now=now
                 )

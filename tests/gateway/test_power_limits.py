@@ -75,11 +75,8 @@ class Site:
         self.limits = self.start(POLICY)
 
     def start(self, policy: OverloadPolicy, night: NightLimits | None = None) -> PowerLimits:
-        async def run(function: Callable[[], Any]) -> Any:
-            return function()
-
         def run_now(function: Callable[[], Any]) -> Awaitable[Any]:
-            return run(function)
+            return self.run(function)
 
         self.limits = PowerLimits(
             books=self.books,
@@ -92,6 +89,9 @@ class Site:
         )
         asyncio.run(self.limits.load())
         return self.limits
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        return function()
 
     def look(self) -> bool:
         return asyncio.run(self.limits.look(CIRCUIT))
@@ -224,3 +224,81 @@ def test_a_changed_policy_is_followed_at_once(site: Site) -> None:
         return found
 
     assert asyncio.run(go()) == [2000, 1500, 0]
+
+
+class LostAnswer(Register):
+    """A register that follows, though the answer to the first write is lost."""
+
+    async def write_power_limit(self, channel: int, limit_w: int) -> int:
+        await super().write_power_limit(channel, limit_w)
+        if len(self.writes) == 1:
+            raise NoAnswerError("nothing")
+        return limit_w
+
+
+def test_a_write_whose_answer_was_lost_is_on_record_once_it_is_read(site: Site) -> None:
+    site.register = LostAnswer()
+    site.start(POLICY)
+    site.look()
+    site.look()
+    assert site.register.writes == [2000]
+    assert site.audited() == [{"before_w": 0, "wanted_w": 2000, "read_back_w": 2000}]
+
+
+def test_a_limit_that_a_crash_left_unrecorded_is_taken_back_all_the_same(site: Site) -> None:
+    site.register = LostAnswer()
+    site.start(POLICY)
+    site.look()
+    site.start(POLICY)  # the end came between the write and its record
+    site.look()
+    site.start(replace(POLICY, mode=Enforcement.OFF))
+    site.look()
+    assert site.register.limit_w == 0
+    with site.books.read() as connection:
+        assert policies.memories(connection) == {}
+
+
+def test_a_limit_that_was_never_taken_is_forgotten_when_none_is_wanted(site: Site) -> None:
+    site.register.deaf = True
+    site.look()
+    site.start(replace(POLICY, mode=Enforcement.OFF))
+    site.look()
+    assert not site.look()
+    assert len(site.audited()) == 1
+    with site.books.read() as connection:
+        assert policies.memories(connection) == {}
+
+
+class Flaky(Site):
+    """A site whose books are away when a write is to be recorded first."""
+
+    def __init__(self, books: Books) -> None:
+        self.away = True
+        self.recorded = asyncio.Event()
+        super().__init__(books)
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        if self.away and self.register.writes:
+            self.away = False
+            self.limits.adopt({"r-0-ac": POLICY}, NightLimits(CurfewPolicy(zone=ZONE), {}))  # a round at once
+            raise ConnectionError("the books are away")
+        found = function()
+        if self.audited():
+            self.recorded.set()
+        return found
+
+
+def test_books_that_are_away_for_a_moment_end_neither_the_task_nor_a_limit_s_record(
+    sqlite_books: Books,
+) -> None:
+    site = Flaky(sqlite_books)
+
+    async def go() -> None:
+        running = asyncio.create_task(site.limits.run(pace_s=0))
+        async with asyncio.timeout(10):
+            await site.recorded.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(go())
+    assert site.audited() == [{"before_w": 0, "wanted_w": 2000, "read_back_w": 2000}]
