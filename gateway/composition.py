@@ -12,6 +12,7 @@ from config.profiles import ModbusProfile, MqttProfile, Profile
 from config.settings import EmbeddedReadingsSettings, Settings
 from dormpower.clock import Clock
 from dormpower.domain.feeder_facts import SheddingPolicy
+from dormpower.domain.meter_state import PLAUSIBLE_VOLTAGE_V
 from dormpower.domain.samples import Relay
 from dormpower.domain.scopes import Where, places
 from dormpower.domain.site import Circuit, Module, Room, Site
@@ -138,6 +139,7 @@ def _controlled(
         has_readback=profile.confirms,
         min_off_s=settings.policies.min_off.at(where).of(circuit.kind.value),
         self_restore_s=profile.self_restore_s,
+        carries_w=room.rated_current_a * PLAUSIBLE_VOLTAGE_V * profile.phases,
         restores_a_day=settings.policies.trips.at(where).restores_a_day,
     )
 

@@ -47,6 +47,7 @@ class ControlledCircuit:
     self_restore_s: float | None = None
     restores_a_day: int = TripsPolicy().restores_a_day
     keep_supply: bool = False
+    carries_w: int | None = None  # the most that its wiring carries
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -89,18 +89,17 @@ class FeederRooms:
         if self._planning:
             self._asked.add(circuit_id)
             return False
+        pickup_w = self._pickup_w(memory)
         if not self._is_known(path, now):
             answered = self._without_demand(circuit_id, wait, path, now)
         else:
-            pickup_w = self._pickup_w(memory)
             answered = not self._goes_behind(wait, path) and all(
                 has_room(self._demands[one], self._promised_w.get(one, 0), pickup_w, self.policy)
                 and (self._demands[one].may_restore or not wait.after_trip)
                 for one in path
             )
-            if answered:
-                self._promise(circuit_id, pickup_w, now)
         if answered:
+            self._promise(circuit_id, pickup_w, now)
             self.leave(circuit_id)
         return answered
 
@@ -142,6 +141,7 @@ class FeederRooms:
             feeder_id=str(room.feeder),
             kind=circuit.kind.value,
             lately_w=self._readings.lately_w(circuit_id),
+            carries_w=memory.circuit.carries_w,
         )
         return closing_pickup_w(load, self._turns.get(circuit_id, NO_TURN), self.policy)
 

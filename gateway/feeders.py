@@ -225,6 +225,7 @@ class FeederControl:
                 online=memory.seen and fresh and self._reachable(memory),
                 min_off_s=0.0 if shadow else memory.circuit.min_off_s,
                 lately_w=self._readings.lately_w(circuit_id),
+                carries_w=memory.circuit.carries_w,
             )
             found.append(self._rooms.with_closing(load))
         return found

@@ -112,13 +112,14 @@ def returning_order(
     return sorted((load for load in loads if off_since(load) is not None), key=key)
 
 
-def pickup_w(turn: Turn, policy: SheddingPolicy) -> int:
+def pickup_w(load: Load, turn: Turn, policy: SheddingPolicy) -> int:
     """Return what a circuit is expected to draw at most when it comes back.
 
     Once learned, not more than a margin above the most that it ever drew then: an air conditioner that was shed
-    at full power does not come back with a multiple of it.
+    at full power does not come back with a multiple of it. Never more than its wiring carries, or than it drew:
+    a multiple that no feeder has room for would keep it off for good.
     """
-    return _pickup_w(max(turn.drew_w, policy.draws_w), turn, policy)
+    return _pickup_w(max(turn.drew_w, policy.draws_w), load, turn, policy)
 
 
 def closing_pickup_w(load: Load, turn: Turn, policy: SheddingPolicy) -> int:
@@ -127,7 +128,7 @@ def closing_pickup_w(load: Load, turn: Turn, policy: SheddingPolicy) -> int:
     By the most that it drew of late before: what it drew in the moment of opening may have been a pause of its
     thermostat.
     """
-    return _pickup_w(max(drew_before_w(load, turn), policy.draws_w), turn, policy)
+    return _pickup_w(max(drew_before_w(load, turn), policy.draws_w), load, turn, policy)
 
 
 def drew_before_w(load: Load, turn: Turn) -> int:
@@ -135,10 +136,12 @@ def drew_before_w(load: Load, turn: Turn) -> int:
     return load.lately_w if load.lately_w is not None else max(turn.before_w, turn.drew_w)
 
 
-def _pickup_w(drew_w: int, turn: Turn, policy: SheddingPolicy) -> int:
+def _pickup_w(drew_w: int, load: Load, turn: Turn, policy: SheddingPolicy) -> int:
     if turn.pickup is None:
-        return round(drew_w * policy.pickup)
-    return round(min(drew_w * turn.pickup, max(drew_w, turn.most_w) * PICKUP_MARGIN))
+        expected_w = drew_w * policy.pickup
+    else:
+        expected_w = min(drew_w * turn.pickup, max(drew_w, turn.most_w) * PICKUP_MARGIN)
+    return round(expected_w if load.carries_w is None else min(expected_w, max(load.carries_w, drew_w)))
 
 
 def note_opening(load: Load, turn: Turn) -> Turn:

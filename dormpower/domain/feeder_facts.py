@@ -103,10 +103,10 @@ class Load:
 
     `shed_at` is when our own standing hold was placed. `held`: another enforced hold keeps it off. `opened_at`
     is since when its relay is reported open. `lately_w` is the most that it was seen to draw of late while it
-    was on. A circuit that nothing holds any more, and that has no room to close yet, waits since
-    `waits_since_at`; `urgent` closings go ahead of others, and those
-    `after_trip` need a feeder meter that is heard, where there is one. For a closing that was
-    let through, `promised_w` is kept free from `promised_at` on.
+    was on, `carries_w` the most that its wiring carries. A circuit that nothing holds any more, and that has no
+    room to close yet, waits since `waits_since_at`; `urgent` closings go ahead of others, and those
+    `after_trip` need a feeder meter that is heard, where there is one. For a closing that was let through,
+    `promised_w` is kept free from `promised_at` on.
     """
 
     circuit_id: str
@@ -126,6 +126,7 @@ class Load:
     online: bool = True
     min_off_s: float = 0.0
     lately_w: int | None = None
+    carries_w: int | None = None
     waits_since_at: datetime | None = None
     urgent: bool = False
     after_trip: bool = False

@@ -98,7 +98,7 @@ def _pickup_w(draft: Draft, load: Load) -> int:
     turn = draft.turns.get(load.circuit_id, NO_TURN)
     if load.shed_at is None:
         return closing_pickup_w(load, turn, draft.policy)
-    return pickup_w(turn, draft.policy)
+    return pickup_w(load, turn, draft.policy)
 
 
 def _has_room(draft: Draft, feeder_id: str, pickup: int) -> bool:

@@ -330,7 +330,7 @@ def test_the_pickup_is_learned_from_what_a_restart_drew() -> None:
     learned = state.turns["r0-ac"]
     assert learned.pickup == pytest.approx(2.5 + 0.3 * (1.8 - 2.5))
     assert learned.most_w == 900
-    assert pickup_w(learned, POLICY) == round(900 * 1.15)
+    assert pickup_w(load("r0-ac"), learned, POLICY) == round(900 * 1.15)
 
 
 def test_what_was_let_close_between_two_plans_is_no_trend() -> None:

@@ -67,6 +67,7 @@ class Floor:
         self.switch = FollowingSwitch(self.clock)
         self.executor = ThreadPoolExecutor(max_workers=1)
         self.policy = SheddingPolicy(mode=mode)
+        self.carries_w: int | None = None
         self.draw_w = DRAW_W
         self.draw_of: dict[str, int] = {}  # of these modules instead
         self.pickup = 1.0  # so many times that, for a minute after a relay has closed
@@ -158,6 +159,7 @@ class Floor:
                     channel=0,
                     kind="ac",
                     min_off_s=300.0,
+                    carries_w=self.carries_w,
                 )
                 for circuit in self.site.circuits()
             },

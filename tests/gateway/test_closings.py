@@ -176,6 +176,45 @@ def test_what_was_let_close_just_before_a_restart_keeps_its_room(floor: Floor) -
     assert first
 
 
+def test_what_closed_while_nothing_was_known_keeps_its_room_once_something_is(sqlite_books: Books) -> None:
+    floor = Floor(sqlite_books, limit_w=5_600, count=8)
+    floor.pickup, floor.starts_s = 2.5, 25.0
+    first, then, *others = everybody(floor)
+    floor.draw_of = {f"m-{one[2]}": 300 for one in others}
+    floor.cycle(2)
+    floor.hold([first, then], Reason.ARREARS)
+    floor.clock.advance(300)
+    floor.powers_heard = floor.meter_heard = False
+    floor.cycle(1)
+    floor.clock.advance(300)
+    floor.cycle(1)
+    floor.let_go([first], Reason.ARREARS)
+    assert floor.is_on(first)
+    floor.powers_heard = floor.meter_heard = True
+    floor.cycle(1)
+    floor.let_go([then], Reason.ARREARS)
+    for _ in range(20):
+        floor.cycle(1)
+        assert floor.demand_w() <= 5_600
+        assert floor.shed() == set()
+    assert floor.is_on(then)
+    floor.close()
+
+
+def test_a_multiple_that_no_feeder_has_room_for_keeps_nobody_off(sqlite_books: Books) -> None:
+    floor = Floor(sqlite_books, limit_w=6_000, count=3)
+    floor.carries_w, floor.draw_of = 4_000, {"m-0": 2_500, "m-1": 200, "m-2": 200}
+    floor.start()
+    floor.cycle(2)
+    payer = everybody(floor)[0]
+    floor.hold([payer], Reason.ARREARS)
+    floor.clock.advance(300)
+    floor.cycle(1)
+    floor.let_go([payer], Reason.ARREARS)
+    assert floor.is_on(payer)
+    floor.close()
+
+
 def test_circuits_that_are_held_again_give_their_room_back(floor: Floor) -> None:
     after_an_outage(floor)
     first, then = everybody(floor)[:20], everybody(floor)[20:50]
