@@ -20,7 +20,7 @@ from api.access import SESSION_COOKIE, Access, Principal, Proof, admit, context_
 from api.context import ApiContext
 from api.languages import choose_language
 from api.pages.rights import HOMES, PAGES, may
-from api.pages.states import category_code, state_code
+from api.pages.states import category_code, is_returning, sign_of, state_code
 from api.pages.wording import Wording
 from api.problems import CODES, Problem, Refusal
 from dormpower.books.users import csrf_matches
@@ -229,6 +229,8 @@ def _fill(
         "may": (lambda method, path: may(role, method, path)) if role else (lambda _method, _path: False),
         "path_of": path_of,
         "state_code": state_code,
+        "sign_of": sign_of,
+        "is_returning": is_returning,
         "category_code": category_code,
     }
     return say.render(template, **{**given, **values})

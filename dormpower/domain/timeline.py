@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dormpower.domain.feeder_facts import Why
-from dormpower.domain.holds import Explanation, Hold, Reason
+from dormpower.domain.holds import Explanation, Hold, Reason, SupplyState
 from dormpower.domain.restoring import TIMER_OVER
 from dormpower.domain.samples import Relay
 
@@ -128,6 +128,8 @@ def explain_entry(entry: Entry) -> Explanation:
             return Explanation(code="timeline.released", params={"reason": [hold.reason.value], "ended": ended})
         case StateChanged():
             cause = entry.cause if entry.cause in CAUSES else OTHER
+            if entry.to_state == SupplyState.LOCKED_OUT:  # what the hold wants; no relay was read back yet
+                return Explanation(code="timeline.locked_out", params={"cause": [cause]})
             return Explanation(code="timeline.state", params={"state": [entry.to_state], "cause": [cause]})
         case CommandSent():
             return _explain_command(entry)

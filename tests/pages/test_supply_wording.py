@@ -1,0 +1,87 @@
+"""How the pages word what a circuit's supply is: never more than the wire has said."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from dormpower.books import alarms, control
+from dormpower.books.tables import meter_points
+from dormpower.domain.holds import Reason
+
+OWN = "south-01-101"
+
+
+def test_with_other_reasons_nobody_is_told_that_a_payment_alone_brings_the_supply_back(sqlite_place):
+    sqlite_place.hold(f"{OWN}-ac", Reason.ARREARS, evidence={"available_wh": -2500, "floor_wh": 0})
+    browser = sqlite_place.browser("student")
+    alone = browser.get(f"/rooms/{OWN}").text
+    assert "to bring the supply back" in alone
+    assert "nothing else is needed" in alone
+    sqlite_place.hold(f"{OWN}-ac", Reason.OVERLOAD)
+    both = browser.get(f"/rooms/{OWN}").text
+    assert "they have to end too before supply returns" in both
+    assert "to bring the supply back" not in both
+    assert "nothing else is needed" not in both
+
+
+def saw(place, circuit_id, **point):
+    with place.books.write() as connection:
+        connection.execute(
+            sa.update(meter_points)
+            .where(meter_points.c.circuit_id == circuit_id)
+            .values(last_seen_at=place.clock.now(), **point)
+        )
+
+
+def test_what_nothing_holds_off_is_not_told_as_supplied_before_its_switch_is_closed(sqlite_place):
+    saw(sqlite_place, f"{OWN}-ac", relay="open")
+    saw(sqlite_place, f"{OWN}-lighting", relay="closed")
+    back_at = sqlite_place.clock.now() + timedelta(minutes=3)
+    with sqlite_place.books.write() as connection:
+        control.save(
+            connection,
+            circuit_id=f"{OWN}-ac",
+            now=sqlite_place.clock.now(),
+            control="waiting",
+            expected_change_at=back_at,
+        )
+    page = sqlite_place.browser("student").get(f"/rooms/{OWN}").text
+    lighting, ac = page.split('id="card-')[1:3]
+    assert "Supply normal" in lighting
+    assert "Supply normal" not in ac
+    assert "Released, switch not closed yet" in ac
+    assert "the switch closes by itself. Expected back 20 May 2026, 12:03" in ac
+    with sqlite_place.books.write() as connection:
+        control.save(connection, circuit_id=f"{OWN}-ac", now=back_at, control="failed", expected_change_at=None)
+    assert "closes by itself" not in sqlite_place.browser("student").get(f"/rooms/{OWN}/cards").text
+
+
+def test_what_is_reported_open_while_current_flows_is_never_told_as_off(sqlite_place):
+    sqlite_place.hold(f"{OWN}-ac", Reason.OVERLOAD)
+    saw(sqlite_place, f"{OWN}-ac", relay="open")
+    browser = sqlite_place.browser("maintenance")
+    addresses = (f"/rooms/{OWN}", "/buildings/south/01", f"/rooms?q={OWN}")
+    assert all("Load off</" in browser.get(one).text for one in addresses)
+    with sqlite_place.books.write() as connection:
+        alarms.raise_alarm(
+            connection,
+            kind="open_but_drawing",
+            priority="critical",
+            subject_kind="circuit",
+            subject_id=f"{OWN}-ac",
+            circuit_id=f"{OWN}-ac",
+            detail={},
+            now=sqlite_place.clock.now(),
+        )
+    for address in addresses:
+        page = browser.get(address).text
+        assert "Reported open, but current flows" in page, address
+        assert "Load off</p>" not in page, address
+        assert "Load off</span>" not in page, address
+
+
+def test_a_lock_out_that_is_ordered_is_not_told_as_done_by_the_timeline(sqlite_place):
+    sqlite_place.post("maintenance", f"/circuits/{OWN}-ac/lockouts", reason="wiring")
+    page = sqlite_place.browser("student").get(f"/circuits/{OWN}-ac/timeline").text
+    assert "lock-out ordered (lock-out); whether the switch opened" in page
+    assert "Locked out" not in page
