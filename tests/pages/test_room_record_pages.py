@@ -39,6 +39,7 @@ def test_a_resident_reads_the_evidence_asks_and_reads_the_answer(place):
     )
     assert asked.headers["location"] == f"/rooms/{OWN}#questions"
     page = browser.get(f"/rooms/{OWN}").text
+    assert 'id="questions"' in page
     assert "Only a lamp was on." in page
     assert "Not answered yet" in page
     assert 'name="subject_id"' not in page

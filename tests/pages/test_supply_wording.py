@@ -1,10 +1,11 @@
 """How the pages word what a circuit's supply is: never more than the wire has said."""
 
+import re
 from datetime import timedelta
 
 import sqlalchemy as sa
 
-from dormpower.books import alarms, control
+from dormpower.books import alarms, control, holds
 from dormpower.books.tables import meter_points
 from dormpower.domain.holds import Reason
 
@@ -85,3 +86,17 @@ def test_a_lock_out_that_is_ordered_is_not_told_as_done_by_the_timeline(sqlite_p
     page = sqlite_place.browser("student").get(f"/circuits/{OWN}-ac/timeline").text
     assert "lock-out ordered (lock-out); whether the switch opened" in page
     assert "Locked out" not in page
+
+
+def test_a_lock_out_over_a_floor_is_lifted_as_a_whole_from_any_of_its_rooms(sqlite_place):
+    headers = {"X-CSRF-Token": sqlite_place.csrf("maintenance")}
+    browser = sqlite_place.browser("maintenance")
+    wanted = {"scope": {"campus": "south", "building": "01", "floor": "1"}, "reason": "riser"}
+    assert browser.post("/api/v1/lockouts", json=wanted, headers=headers).status_code == 202
+    page = browser.get(f"/rooms/{OWN}").text
+    assert "Remove the whole lock-out of maintenance" in page
+    lift = re.search(r'action="(/lockouts/[^/]+/lift)"', page)[1]
+    assert sqlite_place.post("admin", lift).status_code == 403
+    assert sqlite_place.post("maintenance", lift).status_code == 303
+    with sqlite_place.books.read() as connection:
+        assert holds.standing(connection) == {}
