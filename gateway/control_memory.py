@@ -181,7 +181,11 @@ class CircuitMemory:
         return _seconds_between(self.next_observed_before_at, self.next_observed_at)
 
     def settle_quiet(self) -> None:
-        """Work out whether only a balance or a relay that moves can ask for a closer look."""
+        """Work out whether only a balance or a relay that moves can ask for a closer look.
+
+        A relay that never followed a command of ours has to be seen closed once more: until then that command
+        would explain an opening that is somebody's hand (invariant 15).
+        """
         self.quiet = (
             not self.holds
             and self.warnings == NO_WARNINGS
@@ -190,6 +194,8 @@ class CircuitMemory:
             and not self.active_alarms
             and not self.pending_cuts
             and self.seen
+            and not self.ours_open
+            and not self.failures
         )
 
 
