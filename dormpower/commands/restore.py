@@ -97,7 +97,7 @@ def _put_in_place(manifest: Manifest, folder: Path, targets: Mapping[str, Path])
         if entry.role != "books_dump":
             target = targets[entry.role]
             target.parent.mkdir(parents=True, exist_ok=True)
-            (folder / entry.name).replace(target)
+            shutil.move(folder / entry.name, target)  # the target may be on another disk
 
 
 def _targets(manifest: Manifest, site_path: Path) -> dict[str, Path]:

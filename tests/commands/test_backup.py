@@ -1,9 +1,12 @@
 """Backup while a writer writes, restore elsewhere: checked whole first, proven, in shadow until confirmed."""
 
 import json
+import shutil
 import sqlite3
 import tarfile
+import tempfile
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,6 +117,29 @@ def test_what_is_there_is_refused_and_with_force_moved_aside(site, tmp_path):
     aside = next(site.parent.glob("before-restore-*"))
     assert count_audit_rows(aside / "books.db") == before
     assert (aside / "dormpower.yaml").read_text(encoding="utf-8") == SITE
+
+
+@pytest.fixture
+def other_disk(tmp_path) -> Iterator[Path]:
+    """A folder on another file system than the site's."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has one file system only")
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
+def test_readings_that_live_on_another_disk_are_put_back_there(site, tmp_path, other_disk):
+    readings = other_disk / "readings.db"
+    shutil.move(site.parent / "readings.db", readings)
+    site.write_text(f"{SITE}readings: {{store: embedded, path: {readings}}}\n", encoding="utf-8")
+    backup(tmp_path / "b.tar.gz", site)
+    readings.write_bytes(b"changed since")
+    restore(tmp_path / "b.tar.gz", site, force=True)
+    with sqlite3.connect(readings) as connection:
+        assert connection.execute("SELECT at FROM readings").fetchall() == [(1,)]
+    (aside,) = site.parent.glob("before-restore-*")
+    assert (aside / "readings.db").read_bytes() == b"changed since"
 
 
 def test_a_running_site_is_not_replaced_even_with_force(site, tmp_path):
