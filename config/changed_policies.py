@@ -32,7 +32,7 @@ def policy_sections(settings: Settings) -> dict[str, Any]:
 
 
 def policy_sections_on_disk(settings: Settings) -> dict[str, Any]:
-    """Return them as the site file has them now; as they were loaded where it can't be read."""
+    """Return them as the site file has them now; as they were loaded where they can't be read."""
     document = read_yaml(settings.path, Findings(show_path(settings.path)))
-    found = (document or settings.document).get("policies")
+    found = None if document is None else document.get("policies") or {}
     return dict(found) if isinstance(found, dict) else policy_sections(settings)

@@ -194,4 +194,4 @@ def _confirm(config: Path | None) -> None:
         now = load_clock(settings.folder).now()
         if not confirm(connection, actor=operator(), site_id=settings.site.site_id, now=now):
             raise UnableToRestoreError("the site is not in shadow; there is nothing to confirm")
-    typer.echo("confirmed: policies act again; restart the gateway")
+    typer.echo("confirmed: policies act again; a gateway that runs goes by it within seconds")

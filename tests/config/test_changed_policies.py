@@ -75,5 +75,7 @@ def test_the_sections_on_disk_are_those_of_now(site: Settings):
     site.path.write_text(SITE.replace("limit_w: 2000", "limit_w: 1000"), encoding="utf-8")
     assert policy_sections_on_disk(site)["overload"] == {"limit_w": 1000, "mode": "shadow"}
     assert policy_sections(site)["overload"] == {"limit_w": 2000, "mode": "shadow"}
+    site.path.write_text(SITE[: SITE.index("policies:")], encoding="utf-8")
+    assert policy_sections_on_disk(site) == {}
     site.path.write_text("policies: [", encoding="utf-8")
     assert policy_sections_on_disk(site) == policy_sections(site)
