@@ -151,10 +151,10 @@ class FeederControl:
         """Make one decision and put it on record; the reconciler follows."""
         self._rooms.begin_plan()
         try:
-            loads = self._loads(self.policy)
-            made, short = await asyncio.get_running_loop().run_in_executor(
-                self._executor, lambda: self._decide(loads)
-            )
+            decided = None
+            while decided is None:
+                decided = await self._decide_by(self.policy)
+            made, short = decided
         except BaseException:
             self._ask_again(self._rooms.drop_plan())
             raise
@@ -164,6 +164,15 @@ class FeederControl:
             while await self._handle_intents():
                 pass
         return made
+
+    async def _decide_by(self, policy: SheddingPolicy) -> tuple[Plan, frozenset[str]] | None:
+        """Decide by what memory knows now; None where another policy was taken over meanwhile."""
+        loads = self._loads(policy)
+        return await asyncio.get_running_loop().run_in_executor(
+            # What a load is, exempt or not, is the policy's word: a plan by another one would not keep to it.
+            self._executor,
+            lambda: self._decide(loads) if policy is self.policy else None,
+        )
 
     async def preview(self, policy: SheddingPolicy) -> Preview:
         """Return what the first decision by another policy would be; nothing is written or remembered."""
