@@ -18,11 +18,10 @@ _LISTED = 50
 def show_questions(visit: Visitor) -> Response:
     """Show what waits for an answer, and the newest answers."""
     with visit.context.books.read() as connection:
-        waiting, more = reviews.listing(connection, open_only=True, limit=_LISTED)
-        newest, _ = reviews.listing(connection, limit=_LISTED)
-        circuit_ids = [one.circuit_id for one in (*waiting, *newest)]
+        waiting, more = reviews.listing(connection, answered=False, limit=_LISTED)
+        answered, _ = reviews.listing(connection, answered=True, limit=_LISTED)
+        circuit_ids = [one.circuit_id for one in (*waiting, *answered)]
         places = rooms.rooms_of_circuits(connection, circuit_ids=circuit_ids)
-    answered = [one for one in newest if one.answered_at is not None]
     return visit.page(
         "questions.html", waiting=waiting, is_cut=more is not None, answered=answered, rooms=places
     )

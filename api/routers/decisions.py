@@ -165,7 +165,7 @@ def list_disputes(wanted: Annotated[DisputesQuery, Query()], allowed: Allowed, c
     del allowed
     with context.books.read() as connection:
         found, cursor = reviews.listing(
-            connection, open_only=wanted.open, limit=wanted.limit, cursor=wanted.cursor
+            connection, answered=False if wanted.open else None, limit=wanted.limit, cursor=wanted.cursor
         )
     return Json({"items": [_fields(one, DisputeJson) for one in found], "next_cursor": cursor})
 

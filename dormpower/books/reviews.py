@@ -237,17 +237,21 @@ def listing(
     connection: Connection,
     *,
     circuit_id: str | None = None,
-    open_only: bool = False,
+    answered: bool | None = None,
     spans: Sequence[Span] | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> tuple[list[Dispute], str | None]:
-    """Return a page of disputes asked within `spans` (None: ever), newest first, and the next page's cursor."""
+    """Return a page of disputes asked within `spans` (None: ever), newest first, and the next page's cursor.
+
+    `answered` chooses those that have their answer, or those that wait for it.
+    """
     query = sa.select(disputes).where(within(spans, disputes.c.asked_at)).order_by(disputes.c.dispute_id.desc())
     if circuit_id is not None:
         query = query.where(disputes.c.circuit_id == circuit_id)
-    if open_only:
-        query = query.where(disputes.c.answered_at.is_(None))
+    if answered is not None:
+        is_open = disputes.c.answered_at.is_(None)
+        query = query.where(sa.not_(is_open) if answered else is_open)
     if cursor is not None:
         query = query.where(disputes.c.dispute_id < cursor)
     page = [Dispute(**row) for row in connection.execute(query.limit(limit + 1)).mappings()]

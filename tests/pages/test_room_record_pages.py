@@ -71,6 +71,36 @@ def test_a_question_about_another_rooms_decision_is_not_taken(place):
         assert reviews.listing(connection)[0] == []
 
 
+def test_answers_stay_in_sight_however_many_newer_questions_wait(sqlite_place):
+    def ask(number):
+        sqlite_place.clock.advance(1)
+        hold_id = sqlite_place.hold(f"{OWN}-ac", Reason.SHED)
+        with sqlite_place.books.write() as connection:
+            asked = reviews.dispute(
+                connection,
+                subject_kind="hold",
+                subject_id=hold_id,
+                question=f"Question {number}?",
+                actor="student",
+                now=sqlite_place.clock.now(),
+            )
+            holds.release(
+                connection,
+                hold_id=hold_id,
+                released_by="rule:test",
+                evidence={},
+                now=sqlite_place.clock.now(),
+            )
+        return asked.dispute_id
+
+    sqlite_place.post("maintenance", f"/questions/{ask(0)}/answer", verdict="right", answer="It was due.")
+    for number in range(1, 52):
+        ask(number)
+    page = sqlite_place.browser("maintenance").get("/questions").text
+    assert "It was right: It was due." in page
+    assert page.count("</form>") - 2 == 50  # language and sign-out are forms too
+
+
 def test_the_timeline_tells_what_happened_in_the_readers_language(place):
     hold_id = place.hold(f"{OWN}-ac", Reason.OVERLOAD, evidence=TRIP)
     place.clock.advance(60)
