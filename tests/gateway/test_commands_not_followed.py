@@ -26,7 +26,7 @@ def lock_out_in_vain(world: World, outcome: SwitchOutcome, *, tries: int) -> Non
         )
     asyncio.run(world.rest())
     while world.switch.next_outcomes:
-        world.clock.advance(120)
+        world.clock.advance(10)
         world.tick()
     with world.books.write() as connection:
         holds.lift_lockout(connection, lockout_id=lockout.lockout_id, actor="wang", now=world.clock.now())
@@ -50,6 +50,7 @@ def test_once_the_relay_was_seen_closed_it_explains_no_opening_by_hand(
 def test_a_relay_that_need_not_follow_any_more_has_not_failed(sqlite_books: Books) -> None:
     world = World(sqlite_books)
     lock_out_in_vain(world, SwitchOutcome.NOT_FOLLOWED, tries=TRIES)
+    assert world.active_alarms() == ["relay_failed"]
     world.sample()
     assert world.active_alarms() == []
     assert world.control.memory(CIRCUIT).failures == 0
