@@ -14,7 +14,7 @@ from dormpower.books import control as books_control
 from dormpower.books import holds, notices, states
 from dormpower.books import trips as books_trips
 from dormpower.domain import restoring, trips
-from dormpower.domain.arrears import NO_FRESH_READING, Remember, Warn
+from dormpower.domain.arrears import KEPT_SUPPLIED, NO_FRESH_READING, Remember, Warn
 from dormpower.domain.holds import RESETTABLE, Enforcement, Reason, supply_state
 from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, RaiseAlarm, Wait
 from dormpower.domain.restoring import Restore, RestorePolicy
@@ -306,4 +306,4 @@ class Decider:
 
 def _is_due(decision: Decision) -> bool:
     """Whether a cut that waits for approval is still due, be it that it has to wait for something else too."""
-    return isinstance(decision, Place | Wait)
+    return isinstance(decision, Place) or (isinstance(decision, Wait) and decision.why != KEPT_SUPPLIED)

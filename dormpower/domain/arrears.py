@@ -26,6 +26,7 @@ from dormpower.domain.policy import LetGo, Place, Wait
 
 RULE = "rule:arrears"
 NO_FRESH_READING = "no_fresh_reading"  # all else asks for the cut
+KEPT_SUPPLIED = "keep_supply"  # no cut comes of it while that lasts
 _DAY_MINUTES = 24 * 60
 
 
@@ -220,7 +221,7 @@ def decide(facts: ArrearsFacts, policy: ArrearsPolicy, *, now: datetime) -> Deci
 def _release(facts: ArrearsFacts, policy: ArrearsPolicy) -> LetGo | None:
     paid = facts.available_wh > policy.floor_wh
     over = paid or facts.keep_supply  # never dark for arrears, also not for a cut from before it was kept
-    not_paid = "keep_supply" if facts.keep_supply else f"policy_{policy.mode}"
+    not_paid = KEPT_SUPPLIED if facts.keep_supply else f"policy_{policy.mode}"
     cause = "balance_above_floor" if paid else not_paid
     evidence = {"available_wh": facts.available_wh, "floor_wh": policy.floor_wh, "cause": cause}
     if facts.standing and (over or policy.mode is not Enforcement.ENFORCE):
@@ -258,7 +259,7 @@ def _cut_or_wait(  # noqa: PLR0911 - one return for each thing that speaks again
     facts: ArrearsFacts, policy: ArrearsPolicy, *, now: datetime
 ) -> Place | Wait | Remember:
     if facts.keep_supply:
-        return Wait(why="keep_supply")
+        return Wait(why=KEPT_SUPPLIED)
     if facts.payment_pending_since is not None:
         until_at = facts.payment_pending_since + timedelta(seconds=policy.payment_wait_s)
         if now < until_at:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from dormpower.books import control as books_control
-from dormpower.books import outages
+from dormpower.books import keep_supply, outages
 from dormpower.books.database import Books
 from dormpower.books.tables import audit_log, pending_cuts
 from dormpower.domain.calendars import Hours
@@ -129,10 +129,20 @@ def test_a_refused_cut_is_forgotten_when_its_cause_is_gone_and_approved_by_name_
     world.settle()
     assert waiting[0] in cut(world)
     world.pay(waiting[1], 50_000)
+    with world.books.write() as connection:
+        keep_supply.set_keep_supply(
+            connection,
+            room_id=world.circuits[waiting[2]].room_id,
+            keep=True,
+            reason="an oxygen concentrator",
+            actor="admin",
+            now=world.clock.now(),
+        )
+    world.settle()
     world.sample(after_s=0.001)
     with world.books.read() as connection:
         left = set(connection.scalars(sa.select(pending_cuts.c.circuit_id)))
-    assert left == set(waiting[2:])
+    assert left == set(waiting[3:])
     world.close()
 
 
