@@ -59,7 +59,10 @@ class CampusClock:
 
     def at(self, real_at: datetime) -> datetime:
         """Return the campus instant that belongs to a real one."""
-        campus_at = self.campus_epoch + (real_at - self.real_epoch) * self.speed
+        elapsed = real_at - self.real_epoch
+        if self.speed != 1.0:
+            elapsed *= self.speed
+        campus_at = self.campus_epoch + elapsed
         return campus_at if self.not_after is None else min(campus_at, self.not_after)
 
     @property

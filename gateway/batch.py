@@ -15,7 +15,6 @@ from dormpower.books import meter_changes, quarantines
 from dormpower.books.boundaries import refine
 from dormpower.books.meters import (
     MeterPoint,
-    Present,
     lock_points,
     write_closed,
     write_presents,
@@ -207,13 +206,7 @@ class Batch:
         write_closed(connection, self._closed)
         refined = self._refine(connection)
         write_states(connection, [(circuit_id, self.states[circuit_id]) for circuit_id in self._whole])
-        write_presents(
-            connection,
-            [
-                Present(circuit_id=circuit_id, state=self._known_state(circuit_id), sample=sample, at=at)
-                for circuit_id, (sample, at) in self._presents.items()
-            ],
-        )
+        write_presents(connection, self._presents, self._known_state)
         for turn in self._turns:
             self._write_turn(connection, turn)
         return refined
@@ -245,9 +238,8 @@ class Batch:
     ) -> None:
         if sample.at > self._not_after:
             self._refuse(sample)
-        elif self._is_newest(circuit_id, sample.at):
+        elif self._observe(circuit_id, state, channel, sample.at, Verdict.NO_REGISTER):
             self.counted["without_register"] += 1
-            self._observe(circuit_id, state, channel, sample.at, Verdict.NO_REGISTER)
         else:
             self.counted["late"] += 1
 
@@ -282,8 +274,7 @@ class Batch:
         self.states[circuit_id] = moved
         if verdict is Verdict.ACCEPTED:
             self.readings.append(_reading(circuit_id, channel, register_wh, at))
-        if self._is_newest(circuit_id, at):
-            self._observe(circuit_id, moved, channel, at, verdict)
+        self._observe(circuit_id, moved, channel, at, verdict)
 
     def _keep(self, point: PointConfig, judgement: Judgement, module_id: str) -> None:
         circuit_id = point.circuit_id
@@ -348,7 +339,11 @@ class Batch:
 
     def _observe(
         self, circuit_id: str, state: MeterState, channel: ChannelSample, at: datetime, verdict: Verdict
-    ) -> None:
+    ) -> bool:
+        """Take the sample for the circuit's present, unless a newer one was seen; return whether it is."""
+        seen_at = self.seen_at.get(circuit_id) or self._memory.seen_at.get(circuit_id)
+        if seen_at is not None and at <= seen_at:
+            return False
         self.seen_at[circuit_id] = at
         self._presents[circuit_id] = (channel, at)
         self.observations.append(
@@ -356,20 +351,14 @@ class Batch:
                 circuit_id=circuit_id, at=at, verdict=verdict, metered_wh=state.metered_wh, sample=channel
             )
         )
+        return True
 
     def _refuse(self, sample: ModuleSample) -> None:
         self.counted["refused"] += 1
         self._ahead_now.add(sample.module_id)
 
-    def _is_newest(self, circuit_id: str, at: datetime) -> bool:
-        seen_at = self.seen_at.get(circuit_id)
-        if seen_at is None:
-            seen_at = self._memory.seen_at.get(circuit_id)
-        return seen_at is None or at > seen_at
-
     def _state(self, circuit_id: str) -> MeterState | None:
-        state = self.states.get(circuit_id)
-        return self._memory.states.get(circuit_id) if state is None else state
+        return self.states.get(circuit_id) or self._memory.states.get(circuit_id)
 
     def _known_state(self, circuit_id: str) -> MeterState:
         state = self._state(circuit_id)

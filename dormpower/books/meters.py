@@ -5,7 +5,7 @@ One gateway owns a circuit's meter point and keeps its state in memory; nobody e
 boundaries get rows only at midnights and at changes of cause.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
@@ -38,16 +38,6 @@ class MeterPoint:
     state: MeterState
     seen_at: datetime | None
     quarantine_replaced: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Present:
-    """What a batch leaves of a circuit: its state, and its newest sample (not frozen, for speed of making)."""
-
-    circuit_id: str
-    state: MeterState
-    sample: ChannelSample
-    at: datetime
 
 
 def open_points(
@@ -130,20 +120,24 @@ def lock_points(connection: Connection, circuit_ids: Iterable[str]) -> None:
     ).all()
 
 
-def write_presents(connection: Connection, presents: Sequence[Present]) -> None:
-    """Update the hot rows: position, metered energy, and what the newest sample said."""
+def write_presents(
+    connection: Connection,
+    presents: Mapping[str, tuple[ChannelSample, datetime]],
+    state_of: Callable[[str], MeterState],
+) -> None:
+    """Update the circuits' hot rows: position, metered energy, and what the newest sample said and when."""
     if not presents:
         return
     rows = []
-    for present in presents:
-        state, sample = present.state, present.sample
+    for circuit_id, (sample, at) in presents.items():
+        state = state_of(circuit_id)
         relay = None if sample.relay is None else sample.relay.value
         register_at = state.register_at
-        seen_ms = to_ms(present.at)
+        seen_ms = to_ms(at)
         rows.append(
             (
                 None if register_at is None else state.register_wh,
-                None if register_at is None else (seen_ms if register_at == present.at else to_ms(register_at)),
+                None if register_at is None else (seen_ms if register_at == at else to_ms(register_at)),
                 state.metered_wh,
                 relay,
                 None if relay is None else seen_ms,
@@ -153,7 +147,7 @@ def write_presents(connection: Connection, presents: Sequence[Present]) -> None:
                 sample.power_factor,
                 ",".join(sorted(sample.flags)) if sample.flags else "",
                 seen_ms,
-                present.circuit_id,
+                circuit_id,
             )
         )
     sql = _PRESENT_SQL

@@ -114,9 +114,11 @@ class EmbeddedReadings:
             return
         with self._told(), self._writing:
             writer = self._open_writer()
-            new = {reading.circuit_id for reading in readings} - self._circuits.keys()
+            numbers = self._circuits
+            new = {reading.circuit_id for reading in readings} - numbers.keys()
             with _transaction(writer):
-                numbers = self._circuits | {circuit_id: _number(writer, circuit_id) for circuit_id in new}
+                if new:
+                    numbers = numbers | {circuit_id: _number(writer, circuit_id) for circuit_id in new}
                 writer.executemany(_APPEND, [_row(reading, numbers) for reading in readings])
             self._circuits = numbers
 
