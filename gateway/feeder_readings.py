@@ -15,6 +15,7 @@ from dormpower.domain.holds import Enforcement
 from dormpower.domain.samples import ModuleSample, Observation, Relay, is_believed
 from dormpower.domain.scopes import where_of
 from dormpower.domain.site import Circuit, Room, Site
+from dormpower.domain.trips import draws
 
 AHEAD = timedelta(seconds=30)  # a feeder meter's clock may be ahead of ours by this much
 LATELY = timedelta(minutes=15)  # over this and the span before it the highest power of a circuit is kept
@@ -22,7 +23,10 @@ LATELY = timedelta(minutes=15)  # over this and the span before it the highest p
 
 @dataclass(slots=True)
 class _Highest:
-    """The highest power of the present span and of the one before it."""
+    """The highest power of the present span and of the one before it.
+
+    Only of samples that were taken while the circuit was on; where no relay is reported, while it drew.
+    """
 
     since_at: datetime
     now_w: int = 0
@@ -110,7 +114,7 @@ class FeederReadings:
                 continue
             power = _after(self._powers.get(one.circuit_id), one.sample.power_w, one.at)
             self._powers[one.circuit_id] = power
-            if one.sample.relay is not Relay.OPEN:
+            if one.sample.relay is Relay.CLOSED or (one.sample.relay is None and draws(one.sample)):
                 self._highest.setdefault(one.circuit_id, _Highest(one.at)).take(power.power_w, one.at)
 
     def power(self, circuit_id: str) -> tuple[int | None, datetime | None]:

@@ -146,7 +146,8 @@ def _pickup_w(drew_w: int, load: Load, turn: Turn, policy: SheddingPolicy) -> in
 
 def note_opening(load: Load, turn: Turn) -> Turn:
     """Remember what an open circuit drew before, and that no swap is under way for one that is not off."""
-    if load.relay is Relay.OPEN and load.lately_w is not None and load.lately_w != turn.before_w:
+    is_off = load.relay is Relay.OPEN or (load.relay is None and load.held)
+    if is_off and load.lately_w is not None and load.lately_w != turn.before_w:
         turn = replace(turn, before_w=load.lately_w)
     if turn.swap_under_way and off_since(load) is None:
         turn = replace(turn, swap_under_way=False)

@@ -38,6 +38,7 @@ class FollowingSwitch:
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
+        self.reads_back = True
         self.relays: dict[str, Relay] = {}
         self.closed_at: dict[str, datetime] = {}
 
@@ -47,7 +48,13 @@ class FollowingSwitch:
         self.relays[module_id] = relay
         if relay is Relay.CLOSED:
             self.closed_at[module_id] = self.clock.now()
+        if not self.reads_back:
+            return SwitchResult(outcome=SwitchOutcome.UNCONFIRMED)
         return SwitchResult(outcome=SwitchOutcome.CONFIRMED, relay=relay)
+
+    def reported(self, module_id: str) -> Relay | None:
+        relay = self.relays.setdefault(module_id, Relay.CLOSED)
+        return relay if self.reads_back else None
 
 
 class Floor:
@@ -160,6 +167,7 @@ class Floor:
                     kind="ac",
                     min_off_s=300.0,
                     carries_w=self.carries_w,
+                    has_readback=self.switch.reads_back,
                 )
                 for circuit in self.site.circuits()
             },
@@ -213,7 +221,7 @@ class Floor:
                 metered_wh=0,
                 sample=ChannelSample(
                     channel=0,
-                    relay=self.switch.relays.setdefault(circuit.module_id, Relay.CLOSED),
+                    relay=self.switch.reported(circuit.module_id),
                     power_w=self.power_w(circuit.module_id) if self.powers_heard else None,
                 ),
             )

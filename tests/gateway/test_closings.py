@@ -215,6 +215,30 @@ def test_a_multiple_that_no_feeder_has_room_for_keeps_nobody_off(sqlite_books: B
     floor.close()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_after_a_night_off_circuits_without_read_back_keep_their_room_too(
+    sqlite_books: Books, restarted: bool
+) -> None:
+    floor = Floor(sqlite_books, limit_w=9_000)
+    floor.switch.reads_back = False
+    floor.pickup, floor.starts_s, floor.draw_w = 2.5, 15.0, 700
+    floor.start()
+    floor.cycle(2)
+    floor.hold(everybody(floor), Reason.CURFEW)
+    for _ in range(90):
+        floor.clock.advance(50)
+        floor.cycle(1)
+    if restarted:
+        floor.start()
+        floor.cycle(2)
+    floor.let_go(everybody(floor), Reason.CURFEW)
+    for _ in range(60):
+        floor.cycle(1)
+        assert floor.demand_w() <= 9_000
+    assert floor.on() == set(everybody(floor))
+    floor.close()
+
+
 def test_circuits_that_are_held_again_give_their_room_back(floor: Floor) -> None:
     after_an_outage(floor)
     first, then = everybody(floor)[:20], everybody(floor)[20:50]
