@@ -1,38 +1,25 @@
 """Query parameters that several routes share. An unknown one is refused: a mistyped filter must not pass."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.problems import Problem, Refusal
+from dormpower.domain.reach import day_within_reach, instant_within_reach
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_DAYS = 366
 USUAL_DAYS = 30
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 # One line of text that people type: no control characters, which no database or log wants.
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Cursor = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[\x21-\x7e]+$")]
 
 
-def _within_reach(at: datetime) -> datetime:
-    if not _EARLIEST <= at < _LATEST:
-        raise ValueError(f"expected an instant of the years 2000 to 2199, got {at.isoformat()}")
-    return at.astimezone(UTC)
-
-
-def _day_within_reach(on: date) -> date:
-    if not _EARLIEST.date() <= on < _LATEST.date():
-        raise ValueError(f"expected a day of the years 2000 to 2199, got {on.isoformat()}")
-    return on
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(_within_reach)]
-Day = Annotated[date, AfterValidator(_day_within_reach)]
+Instant = Annotated[AwareDatetime, AfterValidator(instant_within_reach)]
+Day = Annotated[date, AfterValidator(day_within_reach)]
 
 
 class Query(BaseModel):

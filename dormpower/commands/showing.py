@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dormpower.domain.reach import day_within_reach, instant_within_reach
 from dormpower.messages.catalogue import Language
 
 USUAL_DAYS = 30
@@ -35,23 +36,36 @@ BuildingOption = Annotated[str | None, typer.Option(help="Only this building.")]
 
 
 def period(from_on: datetime | None, to_on: datetime | None, *, today: date) -> tuple[date, date]:
-    """Return the first and the last day that were asked for. Raises BadParameter for none at all."""
-    last_on = to_on.date() if to_on else today
-    first_on = from_on.date() if from_on else last_on - timedelta(days=USUAL_DAYS - 1)
+    """Return the first and the last day that were asked for. Raises BadParameter for none or out of reach."""
+    last_on = _day("--to", to_on) or today
+    first_on = _day("--from", from_on) or last_on - timedelta(days=USUAL_DAYS - 1)
     if first_on > last_on:
         raise typer.BadParameter(f"--from, --to: expected --from not after --to, got {first_on} and {last_on}")
     return first_on, last_on
 
 
 def instant(option: str, text: str, zone: ZoneInfo) -> datetime:
-    """Return a typed instant; without an offset it is the campus's, a day is its first instant."""
+    """Return a typed instant in UTC; without an offset it is the campus's, a day is its first instant.
+
+    Raises BadParameter for what is none, or out of reach.
+    """
     try:
         at = datetime.fromisoformat(text)
     except ValueError as fault:
         raise typer.BadParameter(
             f"{option}: expected an instant such as 2026-06-30T18:00, got {text!r}"
         ) from fault
-    return at.replace(tzinfo=zone) if at.tzinfo is None else at
+    try:
+        return instant_within_reach(at.replace(tzinfo=zone) if at.tzinfo is None else at)
+    except ValueError as fault:
+        raise typer.BadParameter(f"{option}: {fault}") from fault
+
+
+def _day(option: str, typed: datetime | None) -> date | None:
+    try:
+        return None if typed is None else day_within_reach(typed.date())
+    except ValueError as fault:
+        raise typer.BadParameter(f"{option}: {fault}") from fault
 
 
 def show_json(content: Any) -> None:

@@ -246,3 +246,21 @@ def test_alarms_are_listed_acknowledged_put_aside_and_brought_back(desk):
     assert desk.json("alarm", "list", "--state", "cleared")["items"] == []
     assert isinstance(desk.run("alarm", "acknowledge", "alm_none").exception, alarms.UnableToFindAlarmError)
     assert {("alarm.acknowledge", operator()), ("alarm.shelved", operator())} <= desk.audited()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("permit", "grant", "r-1", *("--appliance", "kettle", "--from-w", "1", "--to-w", "2"), "--until"),
+        ("module", "commissioned", "r-1-ac", *("--first-wh", "1", "--note", "new"), "--at"),
+        ("report", "fairness", "--to"),
+        ("report", "shadow", "--from"),
+        ("report", "false-trips", "--to"),
+    ],
+)
+@pytest.mark.parametrize("when", ["0001-01-01", "1999-12-31", "2200-01-02", "9999-12-31"])
+def test_instants_and_days_that_no_calendar_holds_are_wrong_usage(desk: Desk, arguments, when):
+    refused = desk.run(*arguments, when)
+    assert refused.exit_code == 2, refused.output
+    assert "2000 to 2199" in refused.output
+    assert desk.json("permit", "list")["items"] == []
