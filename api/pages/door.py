@@ -62,6 +62,7 @@ def sign_out(visit: Visitor) -> Response:
 @router.post("/language")
 def choose_language(visit: Visitor) -> Response:
     """Keep the language in a cookie, and return to the page."""
+    session.refuse_other_sites(visit.request)
     gone = see_other(_local(visit.form.get("next", "")) or "/")
     wanted = visit.form.get("language", "")
     if wanted not in visit.context.languages:

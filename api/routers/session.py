@@ -54,7 +54,7 @@ class Me(BaseModel):
 @router.post("/session", response_model=Me, summary="Sign in")
 def sign_in(request: Request, wanted: SignIn, context: Context) -> Response:
     """Check user name and password and set the session's cookie."""
-    _refuse_other_sites(request)
+    refuse_other_sites(request)
     guard: SignInGuard = request.app.state.sign_in_guard
     address = request.client.host if request.client else ""
     device = request.cookies.get(DEVICE_COOKIE, "")[:_MAX_DEVICE_LENGTH] or None
@@ -138,10 +138,13 @@ def _open(
     return opened, sorted(rooms)
 
 
-def _refuse_other_sites(request: Request) -> None:
-    """A page of another site must not sign a browser in (as somebody else)."""
+def refuse_other_sites(request: Request) -> None:
+    """Refuse another site's form where nobody is signed in whose proof could be asked for.
+
+    Such a page must not sign a browser in (as somebody else), nor change what it is shown.
+    """
     if request.headers.get("sec-fetch-site", "same-origin") in {"cross-site", "same-site"}:
-        raise Refusal(Problem.FORGERY_PROOF_MISSING, "Sign in from a page of this service.")
+        raise Refusal(Problem.FORGERY_PROOF_MISSING, "Do this from a page of this service.")
 
 
 def _secure(request: Request, context: ApiContext) -> bool:

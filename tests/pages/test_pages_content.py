@@ -288,6 +288,9 @@ def test_the_language_is_what_the_browser_asks_until_one_is_chosen(sqlite_place)
     assert '<html lang="zh-CN">' in chosen.text
     assert browser.get("/sign-in", headers={"Accept-Language": "en"}).text.count("登录") > 0
     assert browser.post("/language", data={"language": "xx"}).status_code == 422
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    refused = browser.post("/language", data={"language": "en"}, headers=foreign, follow_redirects=False)
+    assert (refused.status_code, refused.headers.get("set-cookie")) == (403, None)
 
 
 def test_signing_in_and_out(sqlite_place):
