@@ -114,6 +114,7 @@ class FeederControl:
             closed_at = commands.closings_since(connection, sorted(self._readings.circuits), since)
             self._rooms.take_up(self._state.turns, closed_at)
             self.take_over(connection, self.policy, self._configured, now=now)
+        self._forget_alarms()
 
     def take_over(
         self,
@@ -134,6 +135,22 @@ class FeederControl:
             mode = self._readings.mode_at(policy, hold.circuit_id)
             if not hold.is_of(mode):
                 self._release(connection, hold, {"why": "not_in_force", "mode": mode.value}, now)
+        off = self._left_off(policy)
+        feeders.leave_off(connection, sorted(off))
+        shed_records.end_alarms(connection, decided=self._readings.root_of.keys() - off, now=now)
+
+    def _left_off(self, policy: SheddingPolicy) -> set[str]:
+        roots = self._readings.root_of
+        return {one for one in roots if policy.mode_of(roots[one]) is Enforcement.OFF}
+
+    def _forget_alarms(self) -> None:
+        """Let the state say that no alarm stands where nothing is decided: it is raised anew later."""
+        off = self._left_off(self.policy)
+        states = {
+            one: replace(state, alarms=()) if one in off else state
+            for one, state in self._state.feeders.items()
+        }
+        self._state = replace(self._state, feeders=states)
 
     async def run(self) -> None:
         """Decide once a cycle until cancelled."""
@@ -203,6 +220,7 @@ class FeederControl:
     def adopt(self, policy: SheddingPolicy, configured: SheddingPolicy) -> None:
         """Go by another policy from now on: on the writer thread, after the commit of its `take_over`."""
         self.policy, self._configured = policy, configured
+        self._forget_alarms()
 
     def _ask_again(self, circuit_ids: Iterable[str]) -> None:
         for circuit_id in circuit_ids:

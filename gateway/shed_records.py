@@ -1,6 +1,6 @@
 """Sheds on record: their holds, their minutes off, and the alarms of feeders, in the caller's transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -99,6 +99,15 @@ def release(
             shadow=hold.shadow,
             days=days,
         )
+
+
+def end_alarms(connection: Connection, *, decided: Collection[str], now: datetime) -> None:
+    """Clear the alarms of feeders that nothing is decided for any more."""
+    for alarm in alarms.active(connection):
+        if alarm.subject_kind == "feeder" and alarm.subject_id not in decided:
+            alarms.clear_alarm(
+                connection, kind=alarm.kind, subject_kind="feeder", subject_id=alarm.subject_id, now=now
+            )
 
 
 def tell(connection: Connection, made: Plan, *, before: ShedState, now: datetime) -> None:

@@ -18,7 +18,7 @@ from dormpower.books.types import to_ms
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.days import CampusDays
 from dormpower.domain.feeder_facts import Demand, FeederState, ShedState, Turn
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import Enforcement, Reason
 
 _PERIOD_KEY = "shedding_period_on"
 _INSTANTS = ("shed_at", "restored_at")
@@ -176,6 +176,21 @@ def save_feeder(
 def keep_only(connection: Connection, feeder_ids: Sequence[str]) -> None:
     """Forget feeders that the site no longer describes."""
     connection.execute(sa.delete(feeder_states).where(feeder_states.c.feeder_id.not_in(list(feeder_ids))))
+
+
+def leave_off(connection: Connection, feeder_ids: Sequence[str]) -> None:
+    """Put on record that nothing is decided for these feeders any more: no alarm stands, nobody is off."""
+    rows = connection.execute(
+        sa.select(feeder_states.c.feeder_id, feeder_states.c.memory).where(
+            feeder_states.c.feeder_id.in_(list(feeder_ids)), feeder_states.c.mode != Enforcement.OFF.value
+        )
+    ).all()
+    for row in rows:
+        connection.execute(
+            sa.update(feeder_states)
+            .where(feeder_states.c.feeder_id == row.feeder_id)
+            .values(mode=Enforcement.OFF.value, circuits_off=0, memory={**row.memory, "alarms": []})
+        )
 
 
 # --- minutes off ----------------------------------------------------------------------------------------------
