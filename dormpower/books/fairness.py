@@ -11,7 +11,7 @@ from dormpower.books import feeders
 from dormpower.books.feeders import OffOnDay
 from dormpower.books.residencies import Span, any_covers
 from dormpower.books.tables import circuits, holds, rooms, shed_minutes
-from dormpower.books.types import to_ms
+from dormpower.books.types import from_ms, to_ms
 from dormpower.domain.days import CampusDays
 from dormpower.domain.holds import Reason
 
@@ -75,9 +75,13 @@ def report(
 ) -> FairnessReport:
     """Return who was shed in a period of campus days, both inclusive, longest off first.
 
-    Raises UnableToReadCursorError.
+    The pages that follow the first count turns under way up to the instant of the first: none that grows
+    meanwhile climbs past the cursor, to be on no page. Raises UnableToReadCursorError.
     """
-    after = None if cursor is None else _after(cursor)
+    after: tuple[int, str] | None = None
+    if cursor is not None:
+        first_page_at, after = _after(cursor)
+        now = min(now, first_page_at)
     found: dict[str, CircuitOff] = {}
     finished = _finished(connection, which, from_on=from_on, to_on=to_on)
     for one in (*finished, *_under_way(connection, which, from_on=from_on, to_on=to_on, now=now, days=days)):
@@ -88,7 +92,7 @@ def report(
     limit = min(max(limit, 1), MAX_LISTED)
     return FairnessReport(
         items=page[:limit],
-        next_cursor=f"{page[limit - 1].off_ms}:{page[limit - 1].circuit_id}" if len(page) > limit else None,
+        next_cursor=_cursor(page[limit - 1], now) if len(page) > limit else None,
         circuits=len(ordered),
         minutes_off=round(sum(one.off_ms for one in ordered) / 60_000, 1),
         longest_minutes_off=ordered[0].minutes_off if ordered else 0.0,
@@ -178,8 +182,15 @@ def _key(one: CircuitOff) -> tuple[int, str]:
     return -one.off_ms, one.circuit_id
 
 
-def _after(cursor: str) -> tuple[int, str]:
-    off_ms, _, circuit_id = cursor.partition(":")
-    if not (off_ms.isascii() and off_ms.isdigit() and len(off_ms) <= 18 and circuit_id):
+def _cursor(last: CircuitOff, now: datetime) -> str:
+    return f"{to_ms(now)}:{last.off_ms}:{last.circuit_id}"
+
+
+def _after(cursor: str) -> tuple[datetime, tuple[int, str]]:
+    """Return as of when the first page was, and the key of the last one listed."""
+    now_ms, _, rest = cursor.partition(":")
+    off_ms, _, circuit_id = rest.partition(":")
+    known = all(part.isascii() and part.isdigit() and len(part) <= 14 for part in (now_ms, off_ms))
+    if not (known and circuit_id):
         raise UnableToReadCursorError("cursor: expected one that a page gave out as next_cursor")
-    return -int(off_ms), circuit_id
+    return from_ms(int(now_ms)), (-int(off_ms), circuit_id)

@@ -125,7 +125,20 @@ def test_who_was_shed_is_told_longest_off_first_with_the_turn_under_way(campus):
     assert [one["minutes_off"] for one in shadow["items"]] == [99.0]
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "12", ":x", "-1:x"])
+def test_a_turn_that_grows_while_pages_are_read_is_on_one_of_them(sqlite_campus):
+    campus = sqlite_campus
+    place(campus, f"{OTHER}-ac", Reason.SHED)
+    campus.clock.advance(9 * 60)
+    shed(campus, OWN, minutes=10)
+    first = campus.ask("admin", "GET", "/reports/fairness", params={"limit": 1}).json()
+    campus.clock.advance(2 * 60)  # what is under way is the longest off by now
+    query = {"limit": 1, "cursor": first["next_cursor"]}
+    second = campus.ask("admin", "GET", "/reports/fairness", params=query).json()
+    listed = [(one["circuit_id"], one["minutes_off"]) for page in (first, second) for one in page["items"]]
+    assert listed == [(f"{OWN}-ac", 10.0), (f"{OTHER}-ac", 9.0)]
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "12", ":x", "-1:x", "1:2:", "1:-2:x", "1:x"])
 def test_a_cursor_that_no_page_gave_out_is_refused(sqlite_campus, cursor):
     answer = sqlite_campus.ask("admin", "GET", "/reports/fairness", params={"cursor": cursor})
     assert answer.status_code == 422
