@@ -305,7 +305,7 @@ class Reconciler:
                 connection, circuit_id=circuit_id, read_back=read_back, evidence=evidence, now=now
             )
             self._tell_of_failures(connection, memory, step, result, failures, now=now)
-        self._take_over(memory, step, result, failures=failures, done=done, now=now)
+        self._take_over(memory, step, result, values, failures=failures, done=done, now=now)
         memory.set_holds(standing)
         memory.settle_quiet()
 
@@ -361,6 +361,7 @@ class Reconciler:
         memory: CircuitMemory,
         step: Send,
         result: SwitchResult,
+        written: Mapping[str, object],
         *,
         failures: int,
         done: bool,
@@ -380,9 +381,8 @@ class Reconciler:
         memory.control, memory.expected_change_at = Control.SETTLED, None
         if step.relay is Relay.CLOSED:
             memory.ours_open = memory.after_trip_or_shed = False
-            memory.opened_at = None
-        elif memory.opened_at is None:
-            memory.opened_at = now
+        opened_at = written.get("opened_at", memory.opened_at)
+        memory.opened_at = opened_at if isinstance(opened_at, datetime) else None
 
 
 def _cause(standing: tuple[Hold, ...]) -> dict[str, object]:
