@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -63,8 +63,7 @@ def restore(
         _refuse_running(targets.get("books"))
         _check_databases(manifest, folder)
         with _database_of_dump(manifest, folder, force=force) as schema:
-            aside = _move_aside(targets.values(), site_path.parent)
-            _put_in_place(manifest, folder, targets)
+            aside = _replace(manifest, folder, targets, site_path.parent)
     typer.echo(f"{site_path.parent}: restored the backup of {manifest.site_id} made at {manifest.made_at}")
     if aside is not None:
         typer.echo(f"what was there is in {aside}", err=True)
@@ -92,11 +91,35 @@ def _database_of_dump(manifest: Manifest, folder: Path, *, force: bool) -> Itera
         yield schema
 
 
-def _put_in_place(manifest: Manifest, folder: Path, targets: Mapping[str, Path]) -> None:
+def _replace(manifest: Manifest, folder: Path, targets: Mapping[str, Path], beside: Path) -> Path | None:
+    """Put the files in place of what is there, which is moved aside; returns to where, None where nothing was.
+
+    What fails half way is undone: on another disk there may be no room.
+    """
+    aside = beside / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    moved: dict[Path, Path] = {}
+    placed: list[Path] = []
+    try:
+        _move_aside(targets.values(), aside, moved)
+        _put_in_place(manifest, folder, targets, placed)
+    except BaseException:
+        for target in placed:  # nothing else: what could not be moved aside is still in its place
+            target.unlink(missing_ok=True)
+        for place, kept in moved.items():
+            shutil.move(kept, place)
+        with suppress(OSError):  # there was none, or half a copy is left in it
+            aside.rmdir()
+        raise
+    return aside if moved else None
+
+
+def _put_in_place(manifest: Manifest, folder: Path, targets: Mapping[str, Path], placed: list[Path]) -> None:
+    """Move the files where they belong; `placed` is told of each target before it is written."""
     for entry in manifest.files:
         if entry.role != "books_dump":
             target = targets[entry.role]
             target.parent.mkdir(parents=True, exist_ok=True)
+            placed.append(target)
             shutil.move(folder / entry.name, target)  # the target may be on another disk
 
 
@@ -178,14 +201,14 @@ def _put_in_shadow(books: Books) -> None:
         connection.execute(sa.delete(leases))  # of processes that are not here
 
 
-def _move_aside(targets: Iterable[Path], folder: Path) -> Path | None:
-    aside = folder / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+def _move_aside(targets: Iterable[Path], aside: Path, moved: dict[Path, Path]) -> None:
+    """Move what is there into a folder; `moved` is told of each file when it has gone."""
     for path in targets:
         for present in (path, *(path.with_name(path.name + side) for side in _SIDE_FILES)):
             if present.exists():
                 aside.mkdir(exist_ok=True)
                 shutil.move(present, aside / present.name)
-    return aside if aside.exists() else None
+                moved[present] = aside / present.name
 
 
 def _confirm(config: Path | None) -> None:

@@ -119,6 +119,13 @@ def test_what_is_there_is_refused_and_with_force_moved_aside(site, tmp_path):
     assert (aside / "dormpower.yaml").read_text(encoding="utf-8") == SITE
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All that stands in a folder; what SQLite keeps beside a database while it is read says nothing."""
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm"))
+    }
+
+
 @pytest.fixture
 def other_disk(tmp_path) -> Iterator[Path]:
     """A folder on another file system than the site's."""
@@ -140,6 +147,20 @@ def test_readings_that_live_on_another_disk_are_put_back_there(site, tmp_path, o
         assert connection.execute("SELECT at FROM readings").fetchall() == [(1,)]
     (aside,) = site.parent.glob("before-restore-*")
     assert (aside / "readings.db").read_bytes() == b"changed since"
+
+
+def test_a_restore_that_fails_half_way_leaves_everything_as_it_was(site, tmp_path):
+    (site.parent / "curves").mkdir()
+    shutil.move(site.parent / "readings.db", site.parent / "curves" / "readings.db")
+    site.write_text(f"{SITE}readings: {{store: embedded, path: curves/readings.db}}\n", encoding="utf-8")
+    backup(tmp_path / "b.tar.gz", site)
+    shutil.rmtree(site.parent / "curves")
+    (site.parent / "curves").write_text("in the way", encoding="utf-8")
+    site.write_text(SITE, encoding="utf-8")
+    before = contents(site.parent)
+    with pytest.raises(OSError, match="curves"):
+        restore(tmp_path / "b.tar.gz", site, force=True)
+    assert contents(site.parent) == before
 
 
 def test_a_running_site_is_not_replaced_even_with_force(site, tmp_path):
