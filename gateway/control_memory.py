@@ -96,7 +96,7 @@ class CircuitMemory:
     failures: int = 0
     last_try_at: datetime | None = None
     after_trip_or_shed: bool = False
-    freed_of: frozenset[Reason] = frozenset()  # what kept it off last, in this run
+    freed_of: frozenset[Reason] = frozenset()  # what kept it off last
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()
     # what the rules make of the samples, by rule; `kept` is as much of it as the books hold
@@ -278,6 +278,9 @@ def _fill_keep_supply(connection: Connection, memories: Sequence[CircuitMemory])
 
 
 def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> None:
+    closing = [one for one, memory in by_id.items() if memory.ours_open and memory.wanted is Relay.CLOSED]
+    for circuit_id, reasons in books_holds.last_released(connection, closing).items():
+        by_id[circuit_id].freed_of = reasons
     drawing = {
         alarm.circuit_id for alarm in books_alarms.active(connection) if alarm.kind == "open_but_drawing"
     }

@@ -199,6 +199,29 @@ def standing(connection: Connection, circuit_ids: Sequence[str] | None = None) -
     return {circuit_id: tuple(members) for circuit_id, members in found.items()}
 
 
+def last_released(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, frozenset[Reason]]:
+    """Return the reasons of the enforced holds that went last, by circuit."""
+    found: dict[str, frozenset[Reason]] = {}
+    for start in range(0, len(circuit_ids), _MANY):
+        enforced = sa.and_(
+            holds.c.circuit_id.in_(list(circuit_ids[start : start + _MANY])), holds.c.shadow.is_(sa.false())
+        )
+        last = (
+            sa.select(holds.c.circuit_id, sa.func.max(holds.c.released_at).label("at"))
+            .where(enforced)
+            .group_by(holds.c.circuit_id)
+            .subquery()
+        )
+        rows = connection.execute(
+            sa.select(holds.c.circuit_id, holds.c.reason)
+            .join(last, sa.and_(last.c.circuit_id == holds.c.circuit_id, last.c.at == holds.c.released_at))
+            .where(enforced)
+        )
+        for row in rows:
+            found[row.circuit_id] = found.get(row.circuit_id, frozenset()) | {Reason(row.reason)}
+    return found
+
+
 def place_lockout(
     connection: Connection, *, circuit_id: str, holder: str, reason: str, now: datetime
 ) -> Lockout:

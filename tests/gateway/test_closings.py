@@ -282,6 +282,27 @@ def test_where_circuits_are_shed_others_wait_as_long_as_they_and_a_payment_does_
     floor.close()
 
 
+def test_a_payment_goes_ahead_after_a_restart_too(sqlite_books: Books) -> None:
+    floor = Floor(sqlite_books, limit_w=8_000)
+    floor.cycle(2)
+    student, payer = sorted(floor.on())[:2]
+    floor.hold([student, payer], Reason.ARREARS)
+    floor.hold([student], Reason.CURFEW)
+    floor.clock.advance(100)
+    floor.draw_w = 100
+    floor.cycle(1)
+    assert floor.shed()
+    floor.let_go([student, payer], Reason.ARREARS)
+    floor.let_go([student], Reason.CURFEW)
+    floor.start()  # before their minimum off time is over
+    floor.clock.advance(200)
+    floor.cycle(2)
+    assert floor.shed()
+    assert floor.is_on(payer)
+    assert not floor.is_on(student)
+    floor.close()
+
+
 def test_nobody_overtakes_a_payment_that_waits_for_room(floor: Floor) -> None:
     small, payer = everybody(floor)[:2]
     floor.hold([payer], Reason.ARREARS)
