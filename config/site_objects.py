@@ -1,6 +1,11 @@
-"""Turning a checked site file into the domain's site."""
+"""Turning a checked site file into the domain's site.
+
+The ids of circuits and modules are interned: the gateway looks them up many times a sample, and a key that is
+the same object need not be compared letter by letter.
+"""
 
 from decimal import Decimal
+from sys import intern
 
 from config.site_file import RoomRow, SerialLine, SiteFile, TcpLine
 from dormpower.domain.site import (
@@ -55,10 +60,10 @@ def to_room(row: RoomRow) -> Room:
         if module is not None and channel is not None:
             circuits.append(
                 Circuit(
-                    circuit_id=f"{row.room_id}-{kind}",
+                    circuit_id=intern(f"{row.room_id}-{kind}"),
                     room_id=row.room_id,
                     kind=kind,
-                    module_id=module,
+                    module_id=intern(module),
                     channel=channel,
                 )
             )
@@ -77,7 +82,8 @@ def to_room(row: RoomRow) -> Room:
 def to_modules(file: SiteFile) -> tuple[Module, ...]:
     """Return the domain's modules."""
     return tuple(
-        Module(module_id=row.id, profile=row.profile, line_id=row.line, unit=row.unit) for row in file.modules
+        Module(module_id=intern(row.id), profile=row.profile, line_id=row.line, unit=row.unit)
+        for row in file.modules
     )
 
 

@@ -8,6 +8,7 @@ boundaries get rows only at midnights and at changes of cause.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from sys import intern
 from typing import Any
 
 import sqlalchemy as sa
@@ -100,7 +101,10 @@ def open_points(
             state = judgement.state
             write_closed(connection, [(row.circuit_id, judgement)])
             begun.append((row.circuit_id, state))
-        points[row.circuit_id] = MeterPoint(state=state, seen_at=row.last_seen_at, quarantine_replaced=replaced)
+        # The id as the site's own object (`config.site_objects`): intake looks it up for every sample.
+        points[intern(row.circuit_id)] = MeterPoint(
+            state=state, seen_at=row.last_seen_at, quarantine_replaced=replaced
+        )
     write_states(connection, begun)
     return points
 
