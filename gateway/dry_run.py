@@ -60,6 +60,7 @@ class DryRun:
     at: datetime
     rules: tuple[str, ...]
     stale_after_s: float
+    in_shadow: bool = False  # restored and not confirmed: whatever the modes say, nothing would be cut
     circuits: int = 0
     stale: int = 0
     untouched: int = 0
@@ -95,6 +96,7 @@ class DryRun:
                 "circuits": self.circuits,
                 "stale": self.stale,
                 "stale_after_s": self.stale_after_s,
+                "in_shadow": self.in_shadow,
                 "power_lasts_polls": LASTING_POLLS,
             },
             "items": [_as_json(one) for one in listed[:MAX_ITEMS]],

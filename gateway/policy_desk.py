@@ -161,6 +161,7 @@ class PolicyDesk:
             at=now,
             rules=tuple(names),
             stale_after_s=self._settings.stale_after_s * self._clock.speed,
+            in_shadow=self._in_shadow,
         )
         ids = sorted(circuit.circuit_id for room in self._settings.site.rooms for circuit in room.circuits)
         for start in range(0, len(ids), CHUNK):

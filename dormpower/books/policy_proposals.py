@@ -9,7 +9,9 @@ An applied section stands until another one of the same section is applied, or u
 has become another than it was at the approval: the newest of the two is in force. The file is never written.
 
 A dry run is good for some minutes, and only as long as no other change is approved after it; an approval that
-no gateway takes over in time lapses. Both are real time: facts move on, and so do people.
+no gateway takes over in time lapses. Both are real time: facts move on, and so do people. While a restore
+awaits its confirmation nothing is approved: every dry run says that nothing would be cut, and the confirmation
+makes that untrue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books import audit_log, policies
+from dormpower.books import audit_log, policies, shadow
 from dormpower.books.database import lock_rows
 from dormpower.books.ids import new_id
 from dormpower.books.tables import policy_proposals
@@ -248,6 +250,11 @@ def approve(
     lock_rows(connection, "policy_approval")  # of two dry runs neither knows what the other's change would do
     proposal = _locked(connection, proposal_id)
     _require(proposal, State.PROPOSED)
+    if shadow.awaits_confirmation(connection):
+        raise UnableToChangeProposalError(
+            f"proposal {proposal_id}: the restore of this site awaits its confirmation; "
+            "confirm it first with `dormpower restore --confirm`, then ask for another dry run"
+        )
     if proposal.refusal:
         raise UnableToChangeProposalError(
             f"proposal {proposal_id}: the gateway can't work with it: {_told(proposal.refusal)}"
@@ -257,6 +264,11 @@ def approve(
     if real_now >= proposal.dry_run_valid_until_at:
         raise UnableToChangeProposalError(
             f"proposal {proposal_id}: the dry run is older than {DRY_RUN_VALID_S // 60} min; ask for another"
+        )
+    if proposal.dry_run.get("basis", {}).get("in_shadow"):
+        raise UnableToChangeProposalError(
+            f"proposal {proposal_id}: its dry run is from before the restore was confirmed, "
+            "when nothing was cut; ask for another"
         )
     if _changed_since(connection, proposal.dry_run_at):
         raise UnableToChangeProposalError(

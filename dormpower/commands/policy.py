@@ -218,6 +218,13 @@ def _show_dry_run(settings: Settings, proposal: Proposal, found: dict[str, Any])
     counts = ", ".join(f"{name} {count}" for name, count in found["counts"].items() if count)
     stale, total = found["basis"]["stale"], found["basis"]["circuits"]
     typer.echo(f"{counts or 'nothing'}; {stale} of {total} circuits without a fresh reading")
+    if found["basis"].get("in_shadow"):
+        typer.echo(
+            "the restore of this site awaits its confirmation, so nothing would be cut now: "
+            "`dormpower restore --confirm`, then another dry run",
+            err=True,
+        )
+        return
     typer.echo(
         f"to apply: dormpower policy apply {proposal.proposal_id} --circuits {found['circuits']}", err=True
     )

@@ -181,6 +181,20 @@ def test_policies_tell_that_a_restored_site_is_in_shadow(sqlite_campus):
     assert sqlite_campus.ask("admin", "GET", "/policies").json()["in_shadow"] is True
 
 
+def test_nothing_is_applied_while_a_restore_awaits_its_confirmation(sqlite_campus):
+    proposal_id = propose(sqlite_campus)["proposal_id"]
+    sqlite_campus.ask("maintenance", "POST", f"/policies/proposals/{proposal_id}/dry-run")
+    gateway_answers(sqlite_campus)
+    with sqlite_campus.books.write() as connection:
+        shadow.require_confirmation(connection)
+    refused = apply(sqlite_campus, proposal_id)
+    assert refused.status_code == 409
+    assert "confirm it first with `dormpower restore --confirm`" in refused.json()["detail"]
+    with sqlite_campus.books.write() as connection:
+        shadow.confirm(connection, actor="ada", site_id="s", now=sqlite_campus.clock.now())
+    assert apply(sqlite_campus, proposal_id).status_code == 202
+
+
 def test_levels_follow_an_applied_change_within_a_second_without_a_restart(sqlite_campus):
     campus = sqlite_campus
     rules = SiteRules(campus.context.site, campus.clock)

@@ -1,6 +1,7 @@
 """Changes of policies in the books: what an approval needs, which one is in force, what ends one."""
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import policy_proposals
+from dormpower.books import policy_proposals, shadow
 from dormpower.books.database import Books
 from dormpower.books.policy_proposals import (
     DRY_RUN_VALID_S,
@@ -42,12 +43,18 @@ def propose(books: Books, section: str = "overload", at_s: float = 0, **content:
         )
 
 
-def dry_run(books: Books, proposal: Proposal, *, at_s: float, circuits: int = 3) -> None:
+def dry_run(
+    books: Books, proposal: Proposal, *, at_s: float, circuits: int = 3, basis: Mapping[str, Any] | None = None
+) -> None:
     with books.write() as connection:
         asked = policy_proposals.ask_dry_run(connection, proposal_id=proposal.proposal_id, now=after(at_s))
         assert [one.proposal_id for one in policy_proposals.waiting(connection)] == [proposal.proposal_id]
         policy_proposals.note_dry_run(
-            connection, proposal=asked, result={"circuits": circuits}, now=after(at_s), real_now=after(at_s)
+            connection,
+            proposal=asked,
+            result={"circuits": circuits, "basis": dict(basis or {})},
+            now=after(at_s),
+            real_now=after(at_s),
         )
 
 
@@ -110,6 +117,24 @@ def test_what_an_approval_needs(books: Books):
     assert approve(books, proposal, at_s=9 + DRY_RUN_VALID_S).state is State.APPROVED
     with pytest.raises(UnableToChangeProposalError, match="expected proposed, it is approved"):
         approve(books, proposal, at_s=9 + DRY_RUN_VALID_S)
+
+
+def test_nothing_is_approved_while_a_restore_awaits_its_confirmation_nor_on_a_dry_run_of_that_time(
+    books: Books,
+):
+    proposal = propose(books)
+    with books.write() as connection:
+        shadow.require_confirmation(connection)
+    dry_run(books, proposal, at_s=1, circuits=0, basis={"in_shadow": True})
+    with pytest.raises(UnableToChangeProposalError, match="awaits its confirmation; confirm it first"):
+        approve(books, proposal, at_s=2, circuits=0)
+    with books.write() as connection:
+        assert shadow.confirm(connection, actor="ada", site_id="s", now=after(3))
+    with pytest.raises(UnableToChangeProposalError, match="before the restore was confirmed"):
+        approve(books, proposal, at_s=4, circuits=0)
+    assert get(books, proposal).state is State.PROPOSED
+    dry_run(books, proposal, at_s=5, circuits=3, basis={"in_shadow": False})
+    assert approve(books, proposal, at_s=6).state is State.APPROVED
 
 
 def test_a_dry_run_says_nothing_any_more_once_another_change_was_approved(books: Books):

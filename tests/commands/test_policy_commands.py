@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from config.settings import Settings, load
 from dormpower import cli
-from dormpower.books import leases, migration, policy_proposals
+from dormpower.books import leases, migration, policy_proposals, shadow
 from dormpower.books.database import Books, open_books
 from dormpower.books.policy_proposals import State
 from dormpower.clock import load_clock
@@ -135,6 +135,21 @@ def test_a_change_is_proposed_tried_and_applied(desk):
     assert applied.state is State.APPLIED
     assert str(applied.approved_by).startswith("cli:")
     assert applied.file_fingerprint == policy_proposals.fingerprint_of({"limit_w": 3000, "mode": "enforce"})
+
+
+def test_on_a_restored_site_a_dry_run_says_what_it_is_worth_and_nothing_is_applied(desk, monkeypatch):
+    monkeypatch.setitem(DRY_RUN, "basis", {"stale": 0, "circuits": 1, "in_shadow": True})
+    with desk.books.write() as connection:
+        shadow.require_confirmation(connection)
+    proposal_id = desk.propose()
+    with desk.gateway():
+        tried = desk.run("dry-run", proposal_id)
+        assert "the restore of this site awaits its confirmation" in tried.stderr
+        assert "to apply:" not in tried.stderr
+        refused = desk.run("apply", proposal_id, "--circuits", "1")
+    assert refused.exit_code == 1
+    assert "confirm it first with `dormpower restore --confirm`" in str(refused.exception)
+    assert desk.get(proposal_id).state is State.PROPOSED
 
 
 def test_sections_are_listed_with_where_they_come_from_and_what_is_open(desk):

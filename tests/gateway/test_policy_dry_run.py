@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import holds, tables
+from dormpower.books import holds, shadow, tables
 from dormpower.domain.holds import Reason
 from gateway.dry_run import MAX_ITEMS, DryRun, Effect
 from tests.gateway.composed_site import ComposedSite, site_document
@@ -70,6 +70,7 @@ def test_a_lower_limit_names_whom_it_would_cut_and_does_nothing(open_site):
         "circuits": 4,
         "stale": 0,
         "stale_after_s": 90.0,
+        "in_shadow": False,
         "power_lasts_polls": 120,
     }
 
@@ -79,6 +80,18 @@ def test_a_report_is_told_apart_from_a_cut_and_needs_no_confirmation(open_site):
     site.sample({CIRCUIT: 2500.0})
     _, found = dry_run(site, "overload", {"limit_w": 2000, "mode": "shadow"})
     assert found["circuits"] == 0
+    assert ("shadow_cut", CIRCUIT) in effects(found)
+
+
+def test_on_a_restored_site_that_nobody_has_confirmed_a_dry_run_says_so_and_cuts_nobody(open_site):
+    site = open_site(overload={"limit_w": 3000, "mode": "enforce"})
+    with site.books.write() as connection:
+        shadow.require_confirmation(connection)
+    site.start()
+    for _ in range(4):
+        site.sample({CIRCUIT: 2500.0})
+    _, found = dry_run(site, "overload", {"limit_w": 2000, "mode": "enforce"})
+    assert (found["circuits"], found["basis"]["in_shadow"]) == (0, True)
     assert ("shadow_cut", CIRCUIT) in effects(found)
 
 
