@@ -51,6 +51,15 @@ class InfluxReadingsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a site's data is: the books' URL, the file of the readings or of their outbox, the rooms'."""
+
+    database: str
+    readings: Path
+    rooms: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MqttSettings:
     """The broker; `password` shows itself to nobody by accident (`get_secret_value()`)."""
 
@@ -127,8 +136,8 @@ def load(path: Path | str | None = None) -> Settings:
     return _load(site_path, rooms_from=None)
 
 
-def database_of(path: Path) -> str:
-    """Return the books that a site file names; its rooms, profiles and secrets need not be there.
+def places_of(path: Path) -> Places:
+    """Return where a site file says its data is; its rooms, profiles and secrets need not be there.
 
     Raises UnableToLoadSiteError.
     """
@@ -137,7 +146,12 @@ def database_of(path: Path) -> str:
     file = parse_site_file(document, findings) if document is not None else None
     if file is None:
         raise UnableToLoadSiteError(findings.faults)
-    return file.database
+    folder, readings = path.resolve().parent, file.readings
+    return Places(
+        database=file.database,
+        readings=folder / (readings.outbox if isinstance(readings, InfluxReadings) else readings.path),
+        rooms=folder / file.rooms_file if file.rooms_file else None,
+    )
 
 
 def load_with_rooms(path: Path | str | None, rooms_from: Path) -> tuple[Settings, list[SourcedRoom]]:

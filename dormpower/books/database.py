@@ -76,14 +76,16 @@ def open_books(url: str, *, base: Path | None = None) -> Books:
     )
 
 
-def _sqlite_engine(url: sa.URL, base: Path | None) -> Engine:
+def sqlite_path(url: sa.URL, *, base: Path | None) -> Path:
+    """Return the file of an SQLite URL, a relative one from `base`. Raises UnableToOpenBooksError."""
     if not url.database or url.database == ":memory:":
         raise UnableToOpenBooksError("database: expected a file for SQLite, got none")
-    path = Path(url.database)
-    if base is not None and not path.is_absolute():
-        path = base / path
+    return Path(url.database) if base is None else base / url.database
+
+
+def _sqlite_engine(url: sa.URL, base: Path | None) -> Engine:
     engine = sa.create_engine(
-        url.set(database=str(path)),
+        url.set(database=str(sqlite_path(url, base=base))),
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         pool_size=8,
         max_overflow=24,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+ROLES = frozenset({"site", "rooms", "clock", "clock_seen", "books", "books_dump", "readings"})
 _PIECE = 1 << 20
 
 
@@ -21,7 +22,7 @@ class ArchivedFile:
 
     name: str
     path: str
-    role: str  # site|rooms|clock|clock_seen|books|books_dump|readings
+    role: str  # one of ROLES
     size_bytes: int
     sha256: str
 
@@ -100,6 +101,21 @@ def _read_manifest(archive: tarfile.TarFile, source: Path) -> Manifest:
                 f"{source}: expected backup format {FORMAT}, got {fields['format']}; use a newer dormpower"
             )
         files = tuple(ArchivedFile(**file) for file in fields.pop("files"))
+        _check_entries(files)
         return Manifest(files=files, not_included=tuple(fields.pop("not_included")), **fields)
     except (ValueError, KeyError, TypeError) as fault:
         raise UnableToReadBackupError(f"{source}: {MANIFEST}: not readable: {fault}") from fault
+
+
+def _check_entries(files: tuple[ArchivedFile, ...]) -> None:
+    """Refuse entries that `pack` never writes: a name that leads elsewhere, a role twice. ValueError."""
+    for file in files:
+        if file.name in ("", ".", "..", MANIFEST) or "/" in file.name or "\0" in file.name:
+            raise ValueError(f"expected the plain name of a file, got {file.name!r}")
+        if file.role not in ROLES:
+            raise ValueError(f"{file.name}: expected a role of {', '.join(sorted(ROLES))}, got {file.role!r}")
+        if not isinstance(file.path, str) or "\0" in file.path:
+            raise ValueError(f"{file.name}: expected a path, got {file.path!r}")
+    for values in ([file.name for file in files], [file.role for file in files]):
+        if len(set(values)) != len(values):
+            raise ValueError(f"expected each name and each role once, got {', '.join(values)}")

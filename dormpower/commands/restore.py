@@ -19,7 +19,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from config.settings import database_of, load, resolve_path
+from config.settings import load, places_of, resolve_path
 from dormpower.books import migration
 from dormpower.books.database import Books, open_books
 from dormpower.books.shadow import confirm, require_confirmation
@@ -29,6 +29,7 @@ from dormpower.commands.archive import ArchivedFile, Manifest, unpack
 from dormpower.commands.ledger import broken_rules
 from dormpower.commands.opening import ConfigOption, operator, site_books
 from dormpower.commands.restore_postgresql import loaded_dump
+from dormpower.commands.restore_targets import targets_of
 
 _SIDE_FILES = ("-wal", "-shm")
 
@@ -58,7 +59,7 @@ def restore(
     with tempfile.TemporaryDirectory(dir=site_path.parent, prefix=".dormpower-restore-") as name:
         folder = Path(name)
         manifest = unpack(file, folder)
-        targets = _targets(manifest, site_path)
+        targets = targets_of(manifest, site_path)
         _refuse_overwriting(targets.values(), force=force)
         _refuse_running(targets.get("books"))
         _check_databases(manifest, folder)
@@ -86,7 +87,7 @@ def _database_of_dump(manifest: Manifest, folder: Path, *, force: bool) -> Itera
         _put_in_shadow(books)
         _prove(books)
 
-    database = database_of(folder / site.name)
+    database = places_of(folder / site.name).database
     with loaded_dump(database, folder / dump.name, force=force, accept=accept) as schema:
         yield schema
 
@@ -121,14 +122,6 @@ def _put_in_place(manifest: Manifest, folder: Path, targets: Mapping[str, Path],
             target.parent.mkdir(parents=True, exist_ok=True)
             placed.append(target)
             shutil.move(folder / entry.name, target)  # the target may be on another disk
-
-
-def _targets(manifest: Manifest, site_path: Path) -> dict[str, Path]:
-    """Return where each file belongs; the site file takes the name that --config gives it."""
-    return {
-        entry.role: site_path if entry.role == "site" else site_path.parent / entry.path
-        for entry in manifest.files
-    }
 
 
 def _refuse_overwriting(targets: Iterable[Path], *, force: bool) -> None:

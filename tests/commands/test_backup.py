@@ -20,6 +20,7 @@ from dormpower.commands.archive import UnableToReadBackupError, unpack
 from dormpower.commands.backup import UnableToBackUpError, backup
 from dormpower.commands.ledger import broken_rules
 from dormpower.commands.restore import UnableToRestoreError, restore
+from dormpower.commands.restore_targets import UnableToPlaceBackupError
 
 SITE = """
 site: {id: s, name: S}
@@ -142,6 +143,10 @@ def test_readings_that_live_on_another_disk_are_put_back_there(site, tmp_path, o
     site.write_text(f"{SITE}readings: {{store: embedded, path: {readings}}}\n", encoding="utf-8")
     backup(tmp_path / "b.tar.gz", site)
     readings.write_bytes(b"changed since")
+    # The archive's own word does not count, the operator's does: the site file that is in place.
+    with pytest.raises(UnableToPlaceBackupError, match="put a site file that names it at"):
+        restore(tmp_path / "b.tar.gz", tmp_path / "elsewhere" / "dormpower.yaml", force=True)
+    assert readings.read_bytes() == b"changed since"
     restore(tmp_path / "b.tar.gz", site, force=True)
     with sqlite3.connect(readings) as connection:
         assert connection.execute("SELECT at FROM readings").fetchall() == [(1,)]
@@ -202,6 +207,64 @@ def test_a_backup_that_was_changed_is_refused_before_anything_is_written(site, t
     repack(tmp_path / "b.tar.gz", tmp_path / "c.tar.gz", tmp_path / "work", change)
     target = tmp_path / "elsewhere" / "dormpower.yaml"
     with pytest.raises(UnableToReadBackupError, match=message):
+        restore(tmp_path / "c.tar.gz", target)
+    assert list(target.parent.iterdir()) == []
+
+
+def forge(**fields):
+    """Return a change of the manifest's entry of the clock; {folder} is where the backup is unpacked."""
+
+    def change(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        (entry,) = [file for file in manifest["files"] if file["role"] == "clock"]
+        entry |= {name: value.replace("{folder}", str(folder)) for name, value in fields.items()}
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    return change
+
+
+FORGED = {
+    "an absolute path": (forge(path="{folder}/evil"), UnableToPlaceBackupError, "evil, outside"),
+    "a way up": (forge(path="../evil"), UnableToPlaceBackupError, "evil, outside"),
+    "a way down and up again": (forge(path="a/../../evil"), UnableToPlaceBackupError, "evil, outside"),
+    "the data folder itself": (forge(path="."), UnableToPlaceBackupError, "outside"),
+    "another file's place": (forge(path="x/../dormpower.yaml"), UnableToPlaceBackupError, "two files to"),
+    "no path": (forge(path="a\0b"), UnableToReadBackupError, "expected a path"),
+    "a name that leads elsewhere": (
+        forge(name="../clock.json"),
+        UnableToReadBackupError,
+        "expected the plain name",
+    ),
+    "an unknown role": (forge(role="keys"), UnableToReadBackupError, "expected a role of"),
+    "a role twice": (forge(role="books"), UnableToReadBackupError, "each role once"),
+}
+
+
+@pytest.mark.parametrize(("change", "refusal", "message"), FORGED.values(), ids=FORGED)
+def test_a_manifest_that_leads_out_of_the_data_folder_is_refused_before_anything_is_written(
+    site, tmp_path, change, refusal, message
+):
+    clock = {"campus_epoch": NOW.isoformat(), "real_epoch": NOW.isoformat(), "speed": 2.0}
+    (site.parent / "clock.json").write_text(json.dumps(clock), encoding="utf-8")
+    backup(tmp_path / "b.tar.gz", site)
+    repack(tmp_path / "b.tar.gz", tmp_path / "c.tar.gz", tmp_path / "work", change)
+    target = tmp_path / "elsewhere" / "dormpower.yaml"
+    for force in (False, True):
+        with pytest.raises(refusal, match=message):
+            restore(tmp_path / "c.tar.gz", target, force=force)
+    assert list(target.parent.iterdir()) == []
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_what_an_archive_links_to_is_not_followed(site, tmp_path):
+    def link(folder: Path) -> None:
+        (folder / "books.db").unlink()
+        (folder / "books.db").symlink_to(site.parent / "books.db")
+
+    backup(tmp_path / "b.tar.gz", site)
+    repack(tmp_path / "b.tar.gz", tmp_path / "c.tar.gz", tmp_path / "work", link)
+    target = tmp_path / "elsewhere" / "dormpower.yaml"
+    with pytest.raises(UnableToReadBackupError, match=r"books\.db: not named by the manifest"):
         restore(tmp_path / "c.tar.gz", target)
     assert list(target.parent.iterdir()) == []
 
