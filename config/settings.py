@@ -231,7 +231,7 @@ def _profiles(file: SiteFile, folder: Path, findings: Findings) -> Mapping[str, 
 def _check_rooms_file_alone(document: Mapping[str, Any], folder: Path, findings: Findings) -> None:
     """Tell the faults of rooms.csv together with those of a site file that can't be used yet."""
     name = document.get("rooms_file")
-    if isinstance(name, str) and name:
+    if isinstance(name, str) and name and "\0" not in name:  # a fault of its own, which is told already
         read_rooms(folder / name, findings)
 
 

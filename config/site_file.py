@@ -21,7 +21,7 @@ from config.policy_sections import (
 )
 from config.schedule_sections import CalendarSection, ClosingsSection, CurfewSection, NightModeSection
 from config.shedding_section import SheddingSection
-from config.site_values import Exact, Int, Name, Seconds, Section, Slug
+from config.site_values import Exact, FileName, Int, Name, Seconds, Section, Slug, file_name
 
 MAX_CHANNEL = 15
 
@@ -46,6 +46,7 @@ def _url(*schemes: str) -> Any:
 
 
 def _database(value: str) -> str:
+    file_name(value)
     parts = urlsplit(value)
     if parts.password:
         raise ValueError("a password inline")
@@ -73,7 +74,7 @@ class EmbeddedReadings(Section):
     """Readings in a file beside the books."""
 
     store: Literal["embedded"]
-    path: str = Field(default="readings.db", min_length=1, description="a file name")
+    path: FileName = Field(default="readings.db", description="a file name")
     keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
 
 
@@ -90,9 +91,9 @@ class InfluxReadings(Section):
     )
     org: str = Field(default="", description="the organisation's name")
     bucket: str = Field(min_length=1, description="the bucket's name")
-    token_file: str | None = Field(default=None, description="a file that holds the token")
+    token_file: FileName | None = Field(default=None, description="a file that holds the token")
     token_env: str | None = Field(default=None, description="the name of an environment variable")
-    outbox: str = Field(default="readings-outbox.db", min_length=1, description="a file name")
+    outbox: FileName = Field(default="readings-outbox.db", description="a file name")
 
 
 class MqttSection(Section):
@@ -102,9 +103,9 @@ class MqttSection(Section):
         description="mqtt://HOST:PORT or mqtts://HOST:PORT, no credentials"
     )
     username: str | None = Field(default=None, min_length=1, description="the gateway's user name")
-    password_file: str | None = Field(default=None, description="a file that holds the password")
+    password_file: FileName | None = Field(default=None, description="a file that holds the password")
     password_env: str | None = Field(default=None, description="the name of an environment variable")
-    ca_file: str | None = Field(default=None, description="a file of CA certificates (PEM)")
+    ca_file: FileName | None = Field(default=None, description="a file of CA certificates (PEM)")
 
 
 class ApiSection(Section):
@@ -112,8 +113,8 @@ class ApiSection(Section):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="an address to listen on")
     port: Port = 8000
-    tls_certificate_file: str | None = Field(default=None, description="a PEM file")
-    tls_key_file: str | None = Field(default=None, description="a PEM file")
+    tls_certificate_file: FileName | None = Field(default=None, description="a PEM file")
+    tls_key_file: FileName | None = Field(default=None, description="a PEM file")
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="addresses of proxies that end TLS in front of the API"
     )
@@ -145,7 +146,7 @@ class SerialLine(Section):
 
     id: Slug
     transport: Literal["serial"]
-    device: str = Field(min_length=1, description="a device such as /dev/ttyUSB0")
+    device: FileName = Field(description="a device such as /dev/ttyUSB0")
     baud: Int = Field(default=9600, ge=300, le=1000000, description="300–1000000")
     parity: Literal["N", "E", "O"] = Field(default="N", description="N, E or O")
     stop_bits: Int = Field(default=1, ge=1, le=2, description="1 or 2")
@@ -247,12 +248,10 @@ class SiteFile(Section):
         default=(), description="a list of lines"
     )
     modules: tuple[ModuleRow, ...] = Field(default=(), description="a list of modules")
-    rooms_file: str | None = Field(default=None, min_length=1, description="a CSV or XLSX file")
+    rooms_file: FileName | None = Field(default=None, description="a CSV or XLSX file")
     rooms: tuple[RoomRow, ...] | None = Field(default=None, description="a list of rooms")
     feeders: tuple[FeederRow, ...] = Field(default=(), description="a list of feeders")
-    profiles_folder: str | None = Field(
-        default=None, min_length=1, description="a folder of the site's own profiles"
-    )
+    profiles_folder: FileName | None = Field(default=None, description="a folder of the site's own profiles")
     calendar: CalendarSection = Field(
         default=CalendarSection(), description="{holidays: …, exceptions: […], exam_weeks: […]}"
     )

@@ -46,6 +46,13 @@ def _no_control(value: str) -> str:
     return value
 
 
+def file_name(value: str) -> str:
+    """Return a text that can name a file. Raises ValueError."""
+    if "\0" in value:
+        raise ValueError("no path has a NUL")
+    return value
+
+
 Slug = Annotated[
     str,
     BeforeValidator(_text),
@@ -59,6 +66,7 @@ Name = Annotated[
     AfterValidator(_no_control),
     Field(description="a name of 1–80 characters"),
 ]
+FileName = Annotated[str, Field(min_length=1), AfterValidator(file_name)]
 Int = Annotated[int, Strict()]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Exact = Annotated[Decimal, BeforeValidator(_exact)]

@@ -13,6 +13,15 @@ from dormpower.domain.alarms import LONGEST_SHELVING_S, AlarmKind
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
+_MOST_HOURS = LONGEST_SHELVING_S // 3600
+
+
+def _hours(typed: float) -> float:
+    if not 0 < typed <= _MOST_HOURS:  # what is no number is refused too: every comparison with it is false
+        raise typer.BadParameter(f"expected hours above 0, at most {_MOST_HOURS}, got {typed:g}")
+    return typed
+
+
 AlarmArgument = Annotated[str, typer.Argument(metavar="ALARM_ID")]
 
 
@@ -83,9 +92,7 @@ def acknowledge(alarm_id: AlarmArgument, config: ConfigOption = None) -> None:
 @app.command("shelve")
 def shelve(
     alarm_id: AlarmArgument,
-    hours: Annotated[
-        float, typer.Option(help=f"For how long, at most {LONGEST_SHELVING_S // 3600} hours.", min=0)
-    ],
+    hours: Annotated[float, typer.Option(help=f"For how long, at most {_MOST_HOURS} hours.", callback=_hours)],
     reason: Annotated[str, typer.Option(help="Why it is put aside.")],
     config: ConfigOption = None,
 ) -> None:

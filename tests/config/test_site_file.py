@@ -243,6 +243,33 @@ def test_a_fault_names_file_key_found_and_expected(tmp_path, good, broken, expec
     assert expected in faults_of(write(tmp_path, GOOD.replace(good, broken, 1)))
 
 
+NAMES_OF_FILES = {
+    "rooms_file": {"rooms_file": "a\0b.csv", "rooms": None},
+    "profiles_folder": {"profiles_folder": "a\0b"},
+    "database": {"database": "sqlite:///a\0b.db"},
+    "readings.path": {"readings": {"store": "embedded", "path": "a\0b.db"}},
+    "readings.outbox": {
+        "readings": {"store": "influxdb", "url": "http://h:1", "bucket": "b", "outbox": "a\0b.db"}
+    },
+    "readings.token_file": {
+        "readings": {"store": "influxdb", "url": "http://h:1", "bucket": "b", "token_file": "a\0b"}
+    },
+    "mqtt.password_file": {"mqtt": {"url": "mqtt://h:1", "password_file": "a\0b"}},
+    "mqtt.ca_file": {"mqtt": {"url": "mqtt://h:1", "ca_file": "a\0b"}},
+    "api.tls_key_file": {"api": {"tls_certificate_file": "x", "tls_key_file": "a\0b"}},
+    "lines[0].device": {"lines": [{"id": "a", "transport": "serial", "device": "/dev/tty\0"}]},
+}
+
+
+@pytest.mark.parametrize(("key", "changes"), NAMES_OF_FILES.items(), ids=NAMES_OF_FILES)
+def test_what_can_name_no_file_is_a_fault_at_its_key(tmp_path, key, changes):
+    document = {name: value for name, value in (yaml.safe_load(GOOD) | changes).items() if value is not None}
+    path = write(tmp_path, yaml.dump(document))
+    assert [one for one in faults_of(path) if one.startswith(f"site.yaml: {key}: expected")] != []
+    path = write(tmp_path, yaml.dump(document | {"modules": "nothing readable"}))
+    assert [one for one in faults_of(path) if one.startswith(f"site.yaml: {key}: expected")] != []
+
+
 def test_all_faults_are_told_at_once_those_of_the_rooms_file_too(tmp_path):
     text = GOOD.replace("port: 5020", "port: 0").replace("id: s,", "id: '',")
     document = yaml.safe_load(text)
