@@ -112,8 +112,8 @@ def record(
     lock_rows(connection, f"meter_change:{circuit_id}")
     if change.changed_at > now:
         raise UnableToChangeMeterError(f"changed_at: expected a time that is over, got {change.changed_at}")
-    position = connection.execute(sa.select(meter_points).where(meter_points.c.circuit_id == circuit_id)).one()
-    _check(change, position=cast(_Position, position), spans=_spans(connection, circuit_id), limits=limits)
+    position = _position(connection, circuit_id)
+    _check(change, position=position, spans=_spans(connection, circuit_id), limits=limits)
     _check_channel(connection, circuit_id, change)
     connection.execute(
         sa.update(meter_changes)
@@ -127,6 +127,7 @@ def record(
             circuit_id=circuit_id,
             recorded_at=now,
             recorded_by=actor,
+            limits=asdict(limits),
         )
         .returning(*meter_changes.columns)
     ).one()
@@ -231,18 +232,39 @@ def take_described(
     """Close the changes that waited for circuits to be described on another channel; return them by circuit.
 
     `described` has each such circuit's new module and channel. A change that names another one is refused: what
-    it tells of did not come about.
+    it tells of did not come about. So is one that does not fit any more: its circuit moves without a record.
     """
     found: dict[str, MeterChange] = {}
     for change in waiting(connection):
         target = described.get(change.circuit_id)
-        if target == (change.module_id, change.channel):
+        if target is None:
+            continue
+        try:
+            _check_described(connection, change, target)
+        except UnableToChangeMeterError as refusal:
+            refuse(connection, change, why=str(refusal), now=now)
+        else:
             close(connection, change, now=now)
             found[change.circuit_id] = change
-        elif target is not None:
-            why = f"the site was described with {target[0]}, channel {target[1]} for this circuit"
-            refuse(connection, change, why=why, now=now)
     return found
+
+
+def _check_described(connection: Connection, change: MeterChange, target: tuple[str, int]) -> None:
+    """Refuse a change that the circuit's new channel, or what was read since it was recorded, does not fit."""
+    if target != (change.module_id, change.channel):
+        raise UnableToChangeMeterError(
+            f"the site was described with {target[0]}, channel {target[1]} for this circuit"
+        )
+    limits = connection.scalar(
+        sa.select(meter_changes.c.limits).where(meter_changes.c.meter_change_id == change.meter_change_id)
+    )
+    if limits is None:
+        raise UnableToChangeMeterError(
+            "it was recorded by an earlier version, without what its registers are checked by: record it again"
+        )
+    position, spans = _position(connection, change.circuit_id), _spans(connection, change.circuit_id)
+    _check(change, position=position, spans=spans, limits=ChannelLimits(**limits))
+    _check_channel(connection, change.circuit_id, change)
 
 
 def close(connection: Connection, change: MeterChange, *, now: datetime) -> None:
@@ -332,6 +354,11 @@ def _check_position(change: Change, *, position: _Position, ended: Any, limits: 
             at=change.changed_at,
             limits=limits,
         )
+
+
+def _position(connection: Connection, circuit_id: str) -> _Position:
+    row = connection.execute(sa.select(meter_points).where(meter_points.c.circuit_id == circuit_id)).one()
+    return cast(_Position, row)
 
 
 def _is_of(position: _Position, register_at: datetime, span: Any) -> bool:

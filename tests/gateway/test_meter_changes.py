@@ -237,6 +237,42 @@ def test_a_site_described_with_another_module_than_was_recorded_refuses_the_reco
     assert (closed, refusal) == ("refused", "the site was described with m2, channel 1 for this circuit")
 
 
+# What samples that came in between, or an earlier version, left of a record for another module.
+UNFIT_WHEN_DESCRIBED = {
+    "a later sample": ({"register_wh": 5_000_200, "register_at": 32}, "expected a time after"),
+    "a register beyond the final one": (
+        {"register_wh": 5_000_130, "register_at": 30.5},
+        "at least the 5000130 Wh",
+    ),
+    "too little time for what is left": ({"register_wh": 5_000_110, "register_at": 30.99}, "expected at most"),
+    "what it is checked by was not kept": (None, "recorded by an earlier version"),
+}
+
+
+@pytest.mark.parametrize(("read", "told"), UNFIT_WHEN_DESCRIBED.values(), ids=UNFIT_WHEN_DESCRIBED)
+def test_another_module_whose_record_does_not_fit_any_more_is_taken_over_as_a_break(metered, read, told):
+    metered.take((1, 5_000_100), (30, 5_000_100))
+    metered.clock.advance(600)
+    record(metered, minute=31, final=5_000_125, first=7, module_id="m2")
+    with metered.books.write() as connection:
+        if read is None:
+            connection.execute(sa.update(tables.meter_changes).values(limits=None))
+        else:
+            values = {**read, "register_at": metered.at(read["register_at"])}
+            metered_wh = read["register_wh"] - 5_000_000
+            connection.execute(sa.update(tables.meter_points).values(**values, metered_wh=metered_wh))
+    before_wh = point(metered).metered_wh
+    metered.restart(module_id="m2")
+    closed, refusal = outcome(metered)
+    assert closed == "refused"
+    assert told in refusal
+    now = metered.clock.now()
+    assert spans(metered) == [("m1", now, None, None), ("m2", None, None, None)]
+    metered.take((50, 37), (51, 37), (52, 40), module_id="m2")
+    assert (point(metered).standing, point(metered).metered_wh) == ("accepted", before_wh + 3)
+    assert "replacement" not in [cause for cause, *_ in segments(metered)]
+
+
 def test_a_new_record_supersedes_the_one_that_waits(metered):
     metered.clock.advance(1200)
     record(metered, minute=10, final=5_000_299, first=0)

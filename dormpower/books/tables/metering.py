@@ -141,6 +141,7 @@ meter_changes = Table(
     Column("closed_at", Instant),
     Column("outcome", String),  # carried_out|superseded|refused
     Column("refusal", String),
+    Column("limits", Json),  # what it was checked by; null: recorded before they were kept
     sa.Index(
         "uq_meter_changes_waiting",
         "circuit_id",
