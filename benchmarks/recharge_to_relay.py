@@ -119,6 +119,7 @@ def _measure(folder: Path, report: Report, *, rooms: int, count: int) -> None:
             stack.enter_context(peers.running(command, log=folder / f"{name}.log"))
         _wait_for_api(api_port)
         _wait_until_open(settings, len(cut))
+        _wait_until_believed(settings)
         uvloop.run(_rounds(settings, groups, token, api_port))
         findings = proof.prove(books)
     for group in groups:
@@ -180,6 +181,17 @@ def _wait_until_open(settings: Settings, count: int) -> None:
         if time.monotonic() > deadline_s:
             raise peers.PeerError(f"fewer than {count} relays were opened within 240 s")
         time.sleep(0.2)
+    connection.close()
+
+
+def _wait_until_believed(settings: Settings) -> None:
+    """Wait until every register is believed: a new campus's first three cycles are not what is measured."""
+    connection = _look_into(settings)
+    deadline_s = time.monotonic() + 360
+    while connection.execute("SELECT count(*) FROM meter_points WHERE register_at IS NULL").fetchone()[0]:
+        if time.monotonic() > deadline_s:
+            raise peers.PeerError("registers that nobody believes after 360 s")
+        time.sleep(1)
     connection.close()
 
 
