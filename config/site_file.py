@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Strict, Tag
 
 from config.policy_sections import (
     ArrearsSection,
@@ -57,6 +57,27 @@ def _database(value: str) -> str:
     raise ValueError("not such a URL")
 
 
+def _shape(key: str, **shapes: type[Section]) -> Discriminator:
+    """Choose the shape that `key` names; where it names none, the one whose own keys a mapping has most of.
+
+    What is wrong with the other keys is then told along with `key` itself. Where nothing tells, only `key` is.
+    """
+    common = set.intersection(*(set(shape.model_fields) for shape in shapes.values()))
+
+    def choose(value: Any) -> str | None:
+        if isinstance(value, BaseModel):  # a default
+            return str(getattr(value, key))
+        if not isinstance(value, Mapping):
+            return None
+        if value.get(key) in tuple(shapes):
+            return str(value[key])
+        own = {name: len((shape.model_fields.keys() - common) & value.keys()) for name, shape in shapes.items()}
+        most = max(own, key=lambda name: own[name])
+        return most if own[most] else None
+
+    return Discriminator(choose)
+
+
 Port = Annotated[int, Strict(), Field(ge=1, le=65535, description="1–65535")]
 
 
@@ -73,7 +94,7 @@ class SiteSection(Section):
 class EmbeddedReadings(Section):
     """Readings in a file beside the books."""
 
-    store: Literal["embedded"]
+    store: Literal["embedded"] = Field(description="embedded or influxdb")
     path: FileName = Field(default="readings.db", description="a file name")
     keep_days: Int = Field(default=90, ge=1, le=36500, description="1–36500 days")
 
@@ -85,7 +106,7 @@ class InfluxReadings(Section):
         "keep_days": "the retention period of the bucket says how long readings stay; set it in InfluxDB"
     }
 
-    store: Literal["influxdb"]
+    store: Literal["influxdb"] = Field(description="embedded or influxdb")
     url: Annotated[str, _url("http", "https")] = Field(
         description="http://HOST:PORT or https://…, no credentials"
     )
@@ -94,6 +115,12 @@ class InfluxReadings(Section):
     token_file: FileName | None = Field(default=None, description="a file that holds the token")
     token_env: str | None = Field(default=None, description="the name of an environment variable")
     outbox: FileName = Field(default="readings-outbox.db", description="a file name")
+
+
+_Readings = Annotated[
+    Annotated[EmbeddedReadings, Tag("embedded")] | Annotated[InfluxReadings, Tag("influxdb")],
+    _shape("store", embedded=EmbeddedReadings, influxdb=InfluxReadings),
+]
 
 
 class MqttSection(Section):
@@ -133,7 +160,7 @@ class TcpLine(Section):
     """A Modbus TCP host or an RTU-over-TCP converter."""
 
     id: Slug
-    transport: Literal["tcp"]
+    transport: Literal["tcp"] = Field(description="tcp or serial")
     host: str = Field(min_length=1, description="a host name or address")
     port: Port
     framer: Literal["socket", "rtu"] = Field(default="socket", description="socket or rtu")
@@ -145,13 +172,19 @@ class SerialLine(Section):
     """A serial port."""
 
     id: Slug
-    transport: Literal["serial"]
+    transport: Literal["serial"] = Field(description="tcp or serial")
     device: FileName = Field(description="a device such as /dev/ttyUSB0")
     baud: Int = Field(default=9600, ge=300, le=1000000, description="300–1000000")
     parity: Literal["N", "E", "O"] = Field(default="N", description="N, E or O")
     stop_bits: Int = Field(default=1, ge=1, le=2, description="1 or 2")
     timeout_ms: Int = Field(default=500, ge=10, le=60000, description="10–60000 milliseconds")
     gap_ms: Int = Field(default=0, ge=0, le=10000, description="0–10000 milliseconds")
+
+
+_Line = Annotated[
+    Annotated[TcpLine, Tag("tcp")] | Annotated[SerialLine, Tag("serial")],
+    _shape("transport", tcp=TcpLine, serial=SerialLine),
+]
 
 
 class ModuleRow(Section):
@@ -238,15 +271,13 @@ class SiteFile(Section):
         description="sqlite:///FILE or postgresql+psycopg://user@host/name (the password from PGPASSWORD, "
         "~/.pgpass or ?passfile=FILE)",
     )
-    readings: Annotated[EmbeddedReadings | InfluxReadings, Field(discriminator="store")] = Field(
+    readings: _Readings = Field(
         default=EmbeddedReadings(store="embedded"), description="{store: embedded, …} or {store: influxdb, …}"
     )
     mqtt: MqttSection | None = Field(default=None, description="{url: mqtt://HOST:PORT, …}")
     api: ApiSection = Field(default=ApiSection(), description="{host: …, port: …}")
     gateway: GatewaySection = Field(default=GatewaySection(), description="{id: …, poll_s: …}")
-    lines: tuple[Annotated[TcpLine | SerialLine, Field(discriminator="transport")], ...] = Field(
-        default=(), description="a list of lines"
-    )
+    lines: tuple[_Line, ...] = Field(default=(), description="a list of lines")
     modules: tuple[ModuleRow, ...] = Field(default=(), description="a list of modules")
     rooms_file: FileName | None = Field(default=None, description="a CSV or XLSX file")
     rooms: tuple[RoomRow, ...] | None = Field(default=None, description="a list of rooms")

@@ -50,24 +50,24 @@ def parse_room(values: Mapping[str, Any]) -> RoomRow | list[tuple[str, str]]:
 def describe(error: ErrorDetails, document: Any, model: type[BaseModel]) -> tuple[str, str]:
     """Turn one error of pydantic's into (key, message); the expectation is the field's description."""
     place: list[str | int] = []
-    expected, known = "", _keys(model)
+    expected = ""
     current: type[BaseModel] | None = model
+    holder = current
     found: Any = document
     tags: dict[str, type[Section]] | None = None
     for part in error["loc"]:
         if tags and part in tags:  # pydantic names the chosen variant in the place; people don't
             current, tags = tags[str(part)], None
-            known = _keys(current)
             continue
         place.append(part)
         found = _inside(found, part)
-        if current is not None and isinstance(part, str):
+        if isinstance(part, str) and current is not None:
+            holder = current
             expected, tags, current = _step(current, part, expected)
-            known = _keys(current) if current else known
     name = str(place[-1]) if place else ""
     key = show_key(place)
     if error["type"] == "extra_forbidden":
-        return key, _unknown_key(name, _model_at(model, document, place[:-1]))
+        return key, _unknown_key(name, holder)
     if error["type"].startswith("union_tag") and tags:
         tag = "transport" if "tcp" in tags else "store"
         chosen = found.get(tag) if isinstance(found, Mapping) else found
@@ -128,18 +128,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _keys(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _model_at(model: type[BaseModel], document: Any, place: list[str | int]) -> type[BaseModel] | None:
-    """Return what a mapping at this place is read as; None where nothing is."""
-    current: type[BaseModel] | None = model
-    found = document
-    variants: dict[str, type[Section]] | None = None
-    for part in place:
-        found = _inside(found, part)
-        if isinstance(part, str) and current is not None:
-            _, variants, current = _step(current, part, "")
-    if variants and isinstance(found, Mapping):
-        chosen = found.get("transport") or found.get("store")
-        current = variants.get(str(chosen), current)
-    return current
