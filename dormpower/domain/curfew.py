@@ -11,11 +11,16 @@ A *night limit* moves no relay by itself: `lowest_limit` hands the overload rule
 
 What is wanted is a function of the instant alone. A gateway that starts at a boundary, or an hour after one,
 therefore decides the same as one that ran all the time.
+
+The breaker never counts what a person announced, nor a hold that stands for as long as people were told. Where
+a span goes on beyond that (a curfew that follows an outage, a schedule changed under the hold), the hold says
+until when it is exempt; then it is placed anew as any other curfew is, and may have to wait for an approval.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
 
 from dormpower.domain.calendars import WEEKDAYS_ONLY, DayKinds, Hours, TimeSpan, merge, next_change_at, span_at
 from dormpower.domain.days import ONE_DAY
@@ -32,6 +37,7 @@ _FURTHEST_DAYS = HORIZON_DAYS - 2
 _MAX_REMEMBERED = 1024
 
 OUTAGE_CAUSE = "outage:"
+_EXEMPT_UNTIL = "exempt_until_at"  # of a hold's evidence
 EVERYWHERE = Scope()
 
 
@@ -187,20 +193,27 @@ def decide(facts: ScheduleFacts, *, now: datetime) -> tuple[Place | LetGo | Look
     if facts.shadow_only:
         enforced, shadow = (), merge((*enforced, *shadow))
     decisions: list[Place | LetGo | LookAgain] = []
+    boundaries = [now + timedelta(days=_FURTHEST_DAYS)] if enforced or shadow else []
     for spans, is_shadow in ((enforced, False), (shadow, True)):
         standing = next(
             (hold for hold in facts.holds if hold.placed_by == RULE and hold.shadow is is_shadow), None
         )
-        decisions += _towards(span_at(spans, now), standing, shadow=is_shadow, now=now)
+        towards = _towards(span_at(spans, now), standing, outages=facts.outages, shadow=is_shadow, now=now)
+        decisions += towards
+        evidences = [one.evidence for one in towards if isinstance(one, Place)]
+        if standing is not None and not towards:
+            evidences.append(standing.evidence)
+        boundaries += [at for one in evidences if (at := _exempt_until(one)) is not None]
     ahead = next_change_at(merge((*enforced, *shadow)), now)
-    until = now + timedelta(days=_FURTHEST_DAYS)
-    if ahead is not None or enforced or shadow:
-        decisions.append(LookAgain(at=until if ahead is None else min(ahead, until)))
+    if ahead is not None:
+        boundaries.append(ahead)
+    if boundaries:
+        decisions.append(LookAgain(at=min(boundaries)))
     return tuple(decisions)
 
 
 def _towards(
-    span: TimeSpan | None, standing: Hold | None, *, shadow: bool, now: datetime
+    span: TimeSpan | None, standing: Hold | None, *, outages: Sequence[TimeSpan], shadow: bool, now: datetime
 ) -> list[Place | LetGo]:
     if span is None:
         return (
@@ -208,16 +221,43 @@ def _towards(
         )
     announced = any(cause.startswith(OUTAGE_CAUSE) for cause in span.causes)
     until_at = None if not announced and is_endless(span, now) else span.to_at
-    if standing is not None and standing.expected_release_at == until_at:
-        return []
+    exempt_over = False
+    if standing is not None:
+        exempt_until_at = _exempt_until(standing.evidence)
+        exempt_over = exempt_until_at is not None and exempt_until_at <= now
+        if standing.expected_release_at == until_at and not exempt_over:
+            return []
+    known_until_at = None if shadow else _known_until(standing, outages, now=now)
+    evidence: dict[str, Any] = {"causes": list(span.causes), "from_at": span.from_at.isoformat()}
+    if known_until_at is not None and known_until_at < span.to_at:
+        evidence[_EXEMPT_UNTIL] = known_until_at.isoformat()
     place = Place(
         reason=Reason.CURFEW,
         shadow=shadow,
         expected_release_at=until_at,
-        evidence={"causes": list(span.causes), "from_at": span.from_at.isoformat()},
-        exempt=announced or standing is not None,
+        evidence=evidence,
+        exempt=known_until_at is not None,
     )
     if standing is None:
         return [place]
-    # The schedule was changed under the hold: people are told the new end, the relay stays where it is.
-    return [LetGo(reason=Reason.CURFEW, shadow=shadow, evidence={"why": "schedule_changed"}), place]
+    # What was announced is over, or the schedule was changed under the hold. Where the new hold is exempt or
+    # the breaker lets it pass, people are told the new end and the relay stays where it is.
+    why = "over" if exempt_over else "schedule_changed"
+    return [LetGo(reason=Reason.CURFEW, shadow=shadow, evidence={"why": why}), place]
+
+
+def _known_until(standing: Hold | None, outages: Sequence[TimeSpan], *, now: datetime) -> datetime | None:
+    """Return until when a circuit is off by what was announced or told already; None where it is not."""
+    told = []
+    if standing is not None:
+        without_end = now + timedelta(days=_FURTHEST_DAYS)
+        told_until_at = _exempt_until(standing.evidence) or standing.expected_release_at or without_end
+        told.append(TimeSpan(from_at=now, to_at=told_until_at))
+    span = span_at(merge((*outages, *told)), now)
+    return None if span is None else span.to_at
+
+
+def _exempt_until(evidence: Mapping[str, Any]) -> datetime | None:
+    """Return when a hold's exemption ends; None where it has none, or has it to its end."""
+    written = evidence.get(_EXEMPT_UNTIL)
+    return None if written is None else datetime.fromisoformat(written)

@@ -150,10 +150,10 @@ def test_a_restart_in_the_middle_or_long_after_decides_as_if_it_had_run():
     standing = hold(local(2026, 11, 24, 6))
     assert isinstance(look(local(2026, 11, 24, 3))[0], Place)
     assert isinstance(look(local(2026, 11, 24, 12), holds=[standing])[0], LetGo)
-    # Down for the whole day: the hold of last night goes on as tonight's, with tonight's end.
+    # Down for the whole day: the hold of last night ends, and tonight's is a cut like any other.
     let_go, place, _ = look(local(2026, 11, 24, 23, 10), holds=[standing])
     assert isinstance(let_go, LetGo)
-    assert place.expected_release_at == local(2026, 11, 25, 6)
+    assert (place.expected_release_at, place.exempt) == (local(2026, 11, 25, 6), False)
 
 
 @pytest.mark.parametrize("mode", [Enforcement.SHADOW, Enforcement.OFF])
@@ -197,7 +197,8 @@ def test_an_outage_that_reaches_into_a_curfew_ends_with_the_later_of_both():
         outage_id="o1", scope=Scope(), from_at=local(2026, 11, 23, 21), to_at=local(2026, 11, 23, 23, 30)
     )
     place, again = look(local(2026, 11, 23, 22), outages=[outage])
-    assert place.expected_release_at == again.at == local(2026, 11, 24, 6)
+    assert place.expected_release_at == local(2026, 11, 24, 6)
+    assert again.at == outage.to_at  # from then on it rests on the curfew alone
     assert place.evidence["causes"] == ["outage:o1", "before-workdays"]
     # With the curfew in shadow both stand apart.
     decisions = look(local(2026, 11, 23, 23, 10), outages=[outage], mode=Enforcement.SHADOW)
@@ -233,7 +234,44 @@ def test_the_breaker_may_count_a_curfew_but_never_an_announced_outage():
     announced = ScheduleFacts(curfews=(), outages=[outage], holds=())
     assert decide(announced, now=now)[0].exempt
     # A new end of a hold that stands is no new cut.
-    assert look(now, holds=[hold(now)])[1].exempt
+    assert look(now, holds=[hold(now + timedelta(seconds=1))])[1].exempt
+
+
+def stands_as(place):
+    return replace(hold(place.expected_release_at), evidence=place.evidence)
+
+
+def test_a_curfew_beside_an_outage_is_exempt_from_the_breaker_while_the_outage_lasts_and_no_longer():
+    before = Outage(
+        outage_id="o1", scope=Scope(), from_at=local(2026, 11, 23, 21), to_at=local(2026, 11, 23, 23, 30)
+    )
+    place, _ = look(local(2026, 11, 23, 21), outages=[before])
+    assert place.exempt
+    standing = stands_as(place)
+    for at in (local(2026, 11, 23, 23), before.to_at - timedelta(seconds=1)):
+        assert look(at, outages=[before], holds=[standing]) == (LookAgain(at=before.to_at),)
+    let_go, place, again = look(before.to_at, holds=[standing])
+    assert (type(let_go), place.exempt) == (LetGo, False)
+    assert place.expected_release_at == again.at == local(2026, 11, 24, 6)
+    assert look(before.to_at, holds=[stands_as(place)]) == (again,)
+
+
+def test_a_curfew_that_an_outage_will_follow_is_not_exempt_before_the_outage():
+    after = Outage(outage_id="o1", scope=Scope(), from_at=local(2026, 11, 24, 6), to_at=local(2026, 11, 24, 8))
+    place, _ = look(local(2026, 11, 23, 23), outages=[after])
+    assert (place.exempt, place.expected_release_at) == (False, after.to_at)
+
+
+def test_a_schedule_that_is_changed_under_a_hold_is_exempt_until_the_end_that_people_were_told():
+    told = local(2026, 11, 24, 2)
+    *_, place, again = look(local(2026, 11, 23, 23), holds=[hold(told)])
+    assert (place.exempt, place.expected_release_at, again.at) == (True, local(2026, 11, 24, 6), told)
+    # A restart long after goes by what is on record.
+    *_, place, again = look(told + timedelta(hours=1), holds=[stands_as(place)])
+    assert (place.exempt, place.expected_release_at) == (False, local(2026, 11, 24, 6))
+    # An earlier end is all within what was told.
+    *_, place, _ = look(local(2026, 11, 23, 23), holds=[hold(local(2026, 11, 24, 9))])
+    assert (place.exempt, list(place.evidence)) == (True, ["causes", "from_at"])
 
 
 def test_a_curfew_without_an_end_in_sight_promises_none():

@@ -1,7 +1,7 @@
 """The breaker at work: which holds it counts, and what a person's no does (invariant 24)."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from dormpower.books.tables import audit_log, pending_cuts
 from dormpower.domain.calendars import Hours
 from dormpower.domain.curfew import CurfewPolicy, CurfewRule
 from dormpower.domain.holds import Enforcement, Reason
+from dormpower.domain.samples import Relay
 from dormpower.domain.scopes import Scope, Where
 from gateway.schedule_rule import ScheduleRule
 from tests.gateway.control_world import NOON, ZONE, World
@@ -62,27 +63,61 @@ def refuse(world: World, circuit_ids: list[str] | None = None) -> int:
         )
 
 
-def test_an_announced_outage_of_a_building_is_not_counted(books: Books) -> None:
-    world = start(books)
-    now = world.clock.now()
+def announce(world: World, *, from_at: datetime, to_at: datetime) -> None:
     with world.books.write() as connection:
         outages.announce(
             connection,
             scope=BUILDING,
-            from_at=now + timedelta(seconds=10),
-            to_at=now + timedelta(hours=1),
+            from_at=from_at,
+            to_at=to_at,
             note="transformer",
             actor="li",
-            now=now,
+            now=world.clock.now(),
         )
     world.settle()
-    world.clock.advance(20)
+
+
+def look_due_at(world: World, at: datetime) -> None:
+    world.clock.advance((at - world.clock.now()).total_seconds())
     world.run(world.control.look_due())
     world.settle()
+
+
+def test_an_announced_outage_of_a_building_is_not_counted(books: Books) -> None:
+    world = start(books)
+    now = world.clock.now()
+    announce(world, from_at=now + timedelta(seconds=10), to_at=now + timedelta(hours=1))
+    look_due_at(world, now + timedelta(seconds=20))
     assert all(world.standing(one) == [Reason.CURFEW] for one in world.circuits)
     out_of_energy(world, [LAST])
     assert cut(world) == [LAST]
     assert world.active_alarms() == []
+    world.close()
+
+
+def test_a_new_curfew_is_counted_also_where_it_goes_on_from_an_announced_outage(sqlite_books: Books) -> None:
+    new_rule = CurfewRule(
+        name="curfew[0]", hours=Hours(from_minute=13 * 60, to_minute=23 * 60), mode=Enforcement.ENFORCE
+    )
+    world = start(sqlite_books, new_rule)
+    one_pm = NOON + timedelta(hours=1)
+    announce(world, from_at=one_pm - timedelta(minutes=10), to_at=one_pm + timedelta(minutes=10))
+    look_due_at(world, one_pm - timedelta(minutes=10))
+    assert all(world.standing(one) == [Reason.CURFEW] for one in world.circuits)
+    look_due_at(world, one_pm)
+    world.control = world.start()  # what is exempt until when is on record
+    world.sample(after_s=1)
+    assert all(world.standing(one) == [Reason.CURFEW] for one in world.circuits)
+    assert world.active_alarms() == []
+    look_due_at(world, one_pm + timedelta(minutes=10))
+    held = [one for one in world.circuits if world.standing(one) == [Reason.CURFEW]]
+    assert len(held) == 20
+    assert world.active_alarms() == ["cuts_pending_approval"]
+    supplied = set(world.circuits) - set(held)
+    relays = world.switch.relays
+    assert {world.circuits[one].module_id for one in supplied} == {
+        module_id for (module_id, _), relay in relays.items() if relay is Relay.CLOSED
+    }
     world.close()
 
 
