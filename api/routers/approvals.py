@@ -1,10 +1,10 @@
 """Cuts that the breaker holds back until an admin approves them (invariant 24)."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
 from api.access import Allowed, Context
@@ -13,6 +13,8 @@ from api.problems import Problem, Refusal
 from api.queries import Line
 from api.roles import PREFIX
 from dormpower.books import control
+from dormpower.books.control import ChosenCut
+from dormpower.domain.holds import Reason
 
 router = APIRouter(prefix=PREFIX, tags=["maintenance"])
 
@@ -42,20 +44,43 @@ class PendingCutsJson(BaseModel):
     items: list[PendingCutJson]
 
 
+class CutJson(BaseModel):
+    """One cut, by what it would cut and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    circuit_id: Line
+    reason: Reason
+
+
 class ApprovalRequest(BaseModel):
-    """Which cuts may go ahead; null for all that wait."""
+    """Which cuts may go ahead: `cuts` by circuit and reason, or all that wait for `circuit_ids`, null for all.
+
+    Exactly one of the two is given, so that nothing is decided on by leaving something out.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    circuit_ids: Annotated[list[Line], Field(min_length=1, max_length=MAX_CIRCUITS)] | None
+    circuit_ids: Annotated[list[Line], Field(min_length=1, max_length=MAX_CIRCUITS)] | None = None
+    cuts: Annotated[list[CutJson], Field(min_length=1, max_length=MAX_CIRCUITS)] = []
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        if len(self.model_fields_set & {"circuit_ids", "cuts"}) != 1:
+            raise ValueError("expected either circuit_ids or cuts")
+        return self
+
+    @property
+    def chosen(self) -> list[ChosenCut] | None:
+        """Return the cuts that are meant; None for all that wait."""
+        if self.cuts:
+            return [ChosenCut(cut.circuit_id, cut.reason.value) for cut in self.cuts]
+        return None if self.circuit_ids is None else [ChosenCut(one) for one in self.circuit_ids]
 
 
-class RefusalRequest(BaseModel):
-    """Which cuts are wrong, and why; null for all that wait."""
+class RefusalRequest(ApprovalRequest):
+    """Which cuts are wrong, and why; they are named as for an approval."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    circuit_ids: Annotated[list[Line], Field(min_length=1, max_length=MAX_CIRCUITS)] | None
     reason: Line
 
 
@@ -88,7 +113,7 @@ def approve_cuts(wanted: ApprovalRequest, allowed: Allowed, context: Context) ->
     with context.books.write() as connection:
         approved = control.approve_cuts(
             connection,
-            circuit_ids=wanted.circuit_ids,
+            chosen=wanted.chosen,
             actor=allowed.principal.user.username,
             now=context.clock.now(),
         )
@@ -103,7 +128,7 @@ def refuse_cuts(wanted: RefusalRequest, allowed: Allowed, context: Context) -> R
         with context.books.write() as connection:
             refused = control.refuse_cuts(
                 connection,
-                circuit_ids=wanted.circuit_ids,
+                chosen=wanted.chosen,
                 actor=allowed.principal.user.username,
                 reason=wanted.reason,
                 now=context.clock.now(),

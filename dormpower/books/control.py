@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -59,6 +59,13 @@ class PendingCut:
     def waits(self) -> bool:
         """Whether nobody has decided on it."""
         return self.approved_at is None and self.refused_at is None
+
+
+class ChosenCut(NamedTuple):
+    """Which waiting cut a person decides on; without a reason every one that waits for the circuit now."""
+
+    circuit_id: str
+    reason: str | None = None
 
 
 def points(connection: Connection, circuit_ids: Sequence[str] | None = None) -> dict[str, ControlPoint]:
@@ -136,32 +143,33 @@ def pending(connection: Connection) -> list[PendingCut]:
 
 
 def approve_cuts(
-    connection: Connection, *, circuit_ids: Sequence[str] | None, actor: str, now: datetime
+    connection: Connection, *, chosen: Sequence[ChosenCut] | None, actor: str, now: datetime
 ) -> int:
-    """Let cuts through, all that wait for None; each is judged anew before it is made.
+    """Let cuts through, all that wait for None; each is judged anew before it is made. Return how many.
 
-    One that was refused may still be approved, by its name.
+    One that was refused may still be approved, by its name. What comes to wait later for the same circuit is
+    another cut, with a decision of its own.
     """
     values = {"approved_at": now, "approved_by": actor, "refused_at": None, "refused_by": None, "refusal": None}
-    open_to = _WAITS if circuit_ids is None else pending_cuts.c.approved_at.is_(None)
-    found = _decide_on(connection, circuit_ids, open_to, values)
-    for circuit_id in found:
+    open_to = _WAITS if chosen is None else pending_cuts.c.approved_at.is_(None)
+    found = _decide_on(connection, chosen, open_to, values)
+    for circuit_id in sorted({cut.circuit_id for cut in found}):
         intents.leave(connection, circuit_id=circuit_id, cause="cut.approved", now=now)
     _after_decision(connection, found, action="cut.approve", actor=actor, detail={}, now=now)
     return len(found)
 
 
 def refuse_cuts(
-    connection: Connection, *, circuit_ids: Sequence[str] | None, actor: str, reason: str, now: datetime
+    connection: Connection, *, chosen: Sequence[ChosenCut] | None, actor: str, reason: str, now: datetime
 ) -> int:
-    """Say no to cuts that wait (all of them for None): they are not made for `REFUSED_S`.
+    """Say no to cuts that wait (all of them for None): they are not made for `REFUSED_S`. Return how many.
 
     Raises UnableToRefuseCutsError without a reason.
     """
     if not reason.strip():
         raise UnableToRefuseCutsError("reason: expected why these cuts are wrong, got nothing")
     values = {"refused_at": now, "refused_by": actor, "refusal": reason}
-    found = _decide_on(connection, circuit_ids, _WAITS, values)
+    found = _decide_on(connection, chosen, _WAITS, values)
     _after_decision(connection, found, action="cut.refuse", actor=actor, detail={"reason": reason}, now=now)
     return len(found)
 
@@ -175,7 +183,8 @@ def ask_again(connection: Connection, now: datetime) -> int:
     values = {"refused_at": None, "refused_by": None, "refusal": None}
     found = _decide_on(connection, None, pending_cuts.c.refused_at <= since, values)
     if found:
-        _tell_of_waiting(connection, circuit_id=found[0], detail={"asked_again": len(found)}, now=now)
+        first = found[0].circuit_id
+        _tell_of_waiting(connection, circuit_id=first, detail={"asked_again": len(found)}, now=now)
     return len(found)
 
 
@@ -184,34 +193,40 @@ _WAITS = sa.and_(pending_cuts.c.approved_at.is_(None), pending_cuts.c.refused_at
 
 def _decide_on(
     connection: Connection,
-    circuit_ids: Sequence[str] | None,
+    chosen: Sequence[ChosenCut] | None,
     condition: sa.ColumnElement[bool],
     values: Mapping[str, Any],
-) -> list[str]:
+) -> list[ChosenCut]:
+    """Write a decision on the chosen cuts that a condition leaves open; return them by circuit and reason."""
     query = sa.update(pending_cuts).where(condition)
-    if circuit_ids is not None:
-        query = query.where(pending_cuts.c.circuit_id.in_(list(circuit_ids)))
-    found = connection.execute(query.values(**values).returning(pending_cuts.c.circuit_id)).scalars()
-    return sorted(set(found))
+    if chosen is not None:
+        whole = [one.circuit_id for one in chosen if one.reason is None]
+        named = [(one.circuit_id, one.reason) for one in chosen if one.reason is not None]
+        cut = sa.tuple_(pending_cuts.c.circuit_id, pending_cuts.c.reason)
+        query = query.where(sa.or_(pending_cuts.c.circuit_id.in_(whole), cut.in_(named)))
+    found = connection.execute(
+        query.values(**values).returning(pending_cuts.c.circuit_id, pending_cuts.c.reason)
+    )
+    return sorted(ChosenCut(row.circuit_id, row.reason) for row in found)
 
 
 def _after_decision(
     connection: Connection,
-    circuit_ids: Sequence[str],
+    cuts: Sequence[ChosenCut],
     *,
     action: str,
     actor: str,
     detail: Mapping[str, Any],
     now: datetime,
 ) -> None:
-    for circuit_id in circuit_ids:
+    for cut in cuts:
         audit_log.write(
             connection,
             actor=actor,
             action=action,
             subject_kind="circuit",
-            subject_id=circuit_id,
-            detail=dict(detail),
+            subject_id=cut.circuit_id,
+            detail={"cut": cut.reason, **detail},
             now=now,
         )
     _clear_when_none_waits(connection, now)

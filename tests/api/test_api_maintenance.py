@@ -164,6 +164,41 @@ def test_an_admin_refuses_cuts_that_wait(campus):
     assert campus.ask("maintenance", "GET", "/alarms?state=active").json()["items"] == []
 
 
+def test_a_cut_is_decided_on_by_circuit_and_reason(campus):
+    with campus.books.write() as connection:
+        for reason in ("arrears", "curfew"):
+            control.pend_cut(connection, circuit_id=CIRCUIT, reason=reason, evidence={}, now=campus.clock.now())
+    arrears = {"cuts": [{"circuit_id": CIRCUIT, "reason": "arrears"}]}
+    curfew = {"cuts": [{"circuit_id": CIRCUIT, "reason": "curfew"}], "reason": "wrong hours"}
+    assert campus.ask("admin", "POST", "/approvals", json=arrears).json() == {"approved": 1}
+    assert campus.ask("admin", "POST", "/approvals/refusals", json=curfew).json() == {"refused": 1}
+    decided = {
+        cut["reason"]: (cut["approved_by"], cut["refused_by"])
+        for cut in campus.ask("admin", "GET", "/approvals").json()["items"]
+    }
+    assert decided == {"arrears": ("admin", None), "curfew": (None, "admin")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"cuts": []},
+        {"circuit_ids": None, "cuts": [{"circuit_id": CIRCUIT, "reason": "arrears"}]},
+        {"cuts": [{"circuit_id": CIRCUIT}]},
+        {"cuts": [{"circuit_id": CIRCUIT, "reason": "weather"}]},
+    ],
+)
+def test_an_approval_says_which_cuts_it_means(campus, body):
+    with campus.books.write() as connection:
+        control.pend_cut(connection, circuit_id=CIRCUIT, reason="arrears", evidence={}, now=campus.clock.now())
+    assert campus.ask("admin", "POST", "/approvals", json=body).status_code == 422
+    refusal = {**body, "reason": "x"}
+    assert campus.ask("admin", "POST", "/approvals/refusals", json=refusal).status_code == 422
+    (cut,) = campus.ask("admin", "GET", "/approvals").json()["items"]
+    assert (cut["approved_at"], cut["refused_at"]) == (None, None)
+
+
 def test_a_quarantine_that_is_not_there_cant_be_decided(campus):
     decision = {"decision": "dismiss", "note": "checked"}
     assert campus.ask("admin", "POST", "/quarantines/1/decision", json=decision).status_code == 404

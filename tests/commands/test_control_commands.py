@@ -228,6 +228,21 @@ def test_cuts_that_wait_are_refused_with_a_reason(desk):
     assert ("cut.refuse", operator()) in desk.audited()
 
 
+def test_a_cut_is_named_by_its_circuit_and_its_reason(desk):
+    with desk.books.write() as connection:
+        for reason in ("arrears", "curfew", "prohibited"):
+            control.pend_cut(connection, circuit_id="r-1-ac", reason=reason, evidence={}, now=desk.now)
+    wrong = desk.run("approval", "approve", "r-1-ac:weather")
+    assert (wrong.exit_code, "r-1-ac:weather" in wrong.output) == (2, True)
+    assert "approved: 1" in desk.run("approval", "approve", "r-1-ac:curfew").stdout
+    assert "refused: 1" in desk.run("approval", "refuse", "r-1-ac:arrears", "--reason", "wrong price").stdout
+    decided = {
+        cut["reason"]: (cut["approved_by"], cut["refused_by"]) for cut in desk.json("approval", "list")["items"]
+    }
+    me = operator()
+    assert decided == {"arrears": (None, me), "curfew": (me, None), "prohibited": (None, None)}
+
+
 def test_alarms_are_listed_acknowledged_put_aside_and_brought_back(desk):
     desk.place()
     (raised,) = desk.json("alarm", "list", "--kind", "load_off")["items"]

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from dormpower.books import control as books_control
 from dormpower.books import keep_supply, outages
+from dormpower.books.control import ChosenCut
 from dormpower.books.database import Books
 from dormpower.books.tables import audit_log, pending_cuts
 from dormpower.domain.calendars import Hours
@@ -56,11 +57,18 @@ def cut(world: World) -> list[str]:
     return [one for one in world.circuits if Reason.ARREARS in world.standing(one)]
 
 
-def refuse(world: World, circuit_ids: list[str] | None = None) -> int:
+def refuse(world: World, chosen: list[ChosenCut] | None = None) -> int:
     with world.books.write() as connection:
         return books_control.refuse_cuts(
-            connection, circuit_ids=circuit_ids, actor="admin", reason="wrong price", now=world.clock.now()
+            connection, chosen=chosen, actor="admin", reason="wrong price", now=world.clock.now()
         )
+
+
+def approve(world: World, *chosen: ChosenCut) -> int:
+    with world.books.write() as connection:
+        approved = books_control.approve_cuts(connection, chosen=chosen, actor="admin", now=world.clock.now())
+    world.settle()
+    return approved
 
 
 def announce(world: World, *, from_at: datetime, to_at: datetime) -> None:
@@ -140,9 +148,7 @@ def test_who_refuses_cuts_lets_others_pass_and_is_asked_again_after_a_day(books:
     world.sample()
     assert (len(cut(world)), world.active_alarms()) == (21, ["cuts_pending_approval"])
     with world.books.write() as connection:
-        approved = books_control.approve_cuts(
-            connection, circuit_ids=None, actor="admin", now=world.clock.now()
-        )
+        approved = books_control.approve_cuts(connection, chosen=None, actor="admin", now=world.clock.now())
         refusals = connection.scalar(sa.select(sa.func.count()).where(audit_log.c.action == "cut.refuse"))
     assert (approved, refusals) == (5, 5)
     world.settle()
@@ -159,8 +165,10 @@ def test_a_refused_cut_is_forgotten_when_its_cause_is_gone_and_approved_by_name_
     waiting = sorted(set(world.circuits) - set(cut(world)) - {LAST})
     with world.books.write() as connection:
         now = world.clock.now()
-        assert books_control.approve_cuts(connection, circuit_ids=None, actor="admin", now=now) == 0
-        assert books_control.approve_cuts(connection, circuit_ids=waiting[:1], actor="admin", now=now) == 1
+        assert books_control.approve_cuts(connection, chosen=None, actor="admin", now=now) == 0
+        assert (
+            books_control.approve_cuts(connection, chosen=[ChosenCut(waiting[0])], actor="admin", now=now) == 1
+        )
     world.settle()
     assert waiting[0] in cut(world)
     world.pay(waiting[1], 50_000)
@@ -181,17 +189,24 @@ def test_a_refused_cut_is_forgotten_when_its_cause_is_gone_and_approved_by_name_
     world.close()
 
 
-def test_two_cuts_of_a_circuit_that_wait_are_decided_on_apart(sqlite_books: Books) -> None:
+def two_reasons_wait(books: Books) -> tuple[World, str, str, str]:
+    """A world in which the breaker is open and two cuts of some circuits wait; return three of these."""
     new_rule = CurfewRule(
         name="curfew[0]", hours=Hours(from_minute=13 * 60, to_minute=23 * 60), mode=Enforcement.ENFORCE
     )
-    world = start(sqlite_books, new_rule)
+    world = start(books, new_rule)
     out_of_energy(world, [one for one in world.circuits if one != LAST])
     assert len(cut(world)) == 20
-    first, second, *_ = sorted(set(world.circuits) - set(cut(world)) - {LAST})
+    first, second, third, *_ = sorted(set(world.circuits) - set(cut(world)) - {LAST})
+    assert waiting_for(world, first) == ["arrears"]
     world.sample(after_s=2 * 3600)  # the new curfew is on probation: all of it waits behind what waits
     assert waiting_for(world, first) == ["arrears", "curfew"]
-    assert refuse(world) == ALL  # circuits
+    return world, first, second, third
+
+
+def test_two_cuts_of_a_circuit_that_wait_are_decided_on_apart(sqlite_books: Books) -> None:
+    world, first, second, _ = two_reasons_wait(sqlite_books)
+    assert refuse(world) == 5 + ALL  # five for arrears, and the curfew of all that were looked at since
     world.sample(after_s=600)
     world.run(world.control.sweep())
     world.sample()
@@ -199,10 +214,44 @@ def test_two_cuts_of_a_circuit_that_wait_are_decided_on_apart(sqlite_books: Book
     assert world.standing(first) == []
     world.pay(first, 50_000)
     assert waiting_for(world, first) == ["curfew"]
-    with world.books.write() as connection:
-        books_control.approve_cuts(connection, circuit_ids=[second], actor="admin", now=world.clock.now())
-    world.settle()
+    assert approve(world, ChosenCut(second)) == 2
     assert sorted(world.standing(second)) == [Reason.ARREARS, Reason.CURFEW]
+    world.close()
+
+
+def test_a_cut_is_approved_or_refused_by_circuit_and_reason_and_each_is_on_record(sqlite_books: Books) -> None:
+    world, first, second, third = two_reasons_wait(sqlite_books)
+    assert approve(world, ChosenCut(first, "curfew"), ChosenCut(second, "arrears")) == 2
+    assert refuse(world, [ChosenCut(second, "curfew")]) == 1
+    assert (world.standing(first), waiting_for(world, first)) == ([Reason.CURFEW], ["arrears"])
+    assert world.standing(second) == [Reason.ARREARS]
+    assert (world.standing(third), waiting_for(world, third)) == ([], ["arrears", "curfew"])
+    assert world.active_alarms() == ["cuts_pending_approval"]
+    with world.books.read() as connection:
+        decided = connection.execute(
+            sa.select(audit_log.c.action, audit_log.c.subject_id, audit_log.c.detail)
+            .where(audit_log.c.action.in_(["cut.approve", "cut.refuse"]))
+            .order_by(audit_log.c.audit_id)
+        ).all()
+    assert [(row.action, row.subject_id, row.detail["cut"]) for row in decided] == [
+        ("cut.approve", first, "curfew"),
+        ("cut.approve", second, "arrears"),
+        ("cut.refuse", second, "curfew"),
+    ]
+    world.close()
+
+
+def test_a_reason_that_comes_later_does_not_ride_on_an_earlier_approval(sqlite_books: Books) -> None:
+    new_rule = CurfewRule(
+        name="curfew[0]", hours=Hours(from_minute=13 * 60, to_minute=23 * 60), mode=Enforcement.ENFORCE
+    )
+    world = start(sqlite_books, new_rule)
+    out_of_energy(world, [one for one in world.circuits if one != LAST])
+    first, *_ = sorted(set(world.circuits) - set(cut(world)) - {LAST})
+    assert approve(world, ChosenCut(first)) == 1
+    assert world.standing(first) == [Reason.ARREARS]
+    world.sample(after_s=2 * 3600)
+    assert (world.standing(first), waiting_for(world, first)) == ([Reason.ARREARS], ["curfew"])
     world.close()
 
 
@@ -214,7 +263,5 @@ def waiting_for(world: World, circuit_id: str) -> list[str]:
 def test_a_refusal_has_a_reason(sqlite_books: Books) -> None:
     world = World(sqlite_books)
     with world.books.write() as connection, pytest.raises(books_control.UnableToRefuseCutsError):
-        books_control.refuse_cuts(
-            connection, circuit_ids=None, actor="admin", reason=" ", now=world.clock.now()
-        )
+        books_control.refuse_cuts(connection, chosen=None, actor="admin", reason=" ", now=world.clock.now())
     world.close()

@@ -361,9 +361,7 @@ def test_the_breaker_holds_back_a_mass_of_cuts_until_a_person_approves(sqlite_bo
     world.sample(after_s=600)
     assert sum(bool(world.standing(circuit_id)) for circuit_id in world.circuits) == 20
     with world.books.write() as connection:
-        assert (
-            books_control.approve_cuts(connection, circuit_ids=None, actor="admin", now=world.clock.now()) == 5
-        )
+        assert books_control.approve_cuts(connection, chosen=None, actor="admin", now=world.clock.now()) == 5
     world.settle()
     assert sum(bool(world.standing(circuit_id)) for circuit_id in world.circuits) == 25
     assert world.active_alarms() == []

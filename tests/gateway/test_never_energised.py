@@ -198,7 +198,7 @@ def doubt(world: World) -> None:
 
 def approve(world: World) -> None:
     with world.books.write() as connection:
-        books_control.approve_cuts(connection, circuit_ids=None, actor="admin", now=world.clock.now())
+        books_control.approve_cuts(connection, chosen=None, actor="admin", now=world.clock.now())
 
 
 def fail(world: World) -> None:
