@@ -129,8 +129,8 @@ def keep_watched(
     """Write what a rule has to know after a restart, where that has become another thing."""
     if look.sample is None:
         return
-    standing = any(hold.placed_by == policy.rule for hold in outcome.holds)
-    kept = None if standing else policy.freeze(look.watched.get(policy.rule))
+    own = [hold for hold in outcome.holds if hold.placed_by == policy.rule]
+    kept = policy.freeze(look.watched.get(policy.rule), own)
     if kept == outcome.kept.get(policy.rule):
         return
     books_policies.remember(connection, circuit_id=memory.circuit.circuit_id, rule=policy.rule, memory=kept)

@@ -1,6 +1,6 @@
 """What a policy of the gateway is, and arrears as one. All of them are put together in `gateway/rules.py`."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -89,8 +89,11 @@ class Policy(Protocol):
     def wants_look(self, watched: object) -> bool:
         """Whether what was made of the samples asks for a decision; not asked where that is None."""
 
-    def freeze(self, watched: object) -> Mapping[str, Any] | None:
-        """Return what has to survive a restart, as JSON values; None where nothing has."""
+    def freeze(self, watched: object, own: Sequence[Hold]) -> Mapping[str, Any] | None:
+        """Return what has to survive a restart, as JSON values; None where nothing has.
+
+        `own` are the rule's standing holds: what one stands for has been dealt with.
+        """
 
     def thaw(self, memory: Mapping[str, Any]) -> object:
         """Return what `freeze` wrote as what it was."""
@@ -131,7 +134,7 @@ class WatchesNothing:
         """Ask for nothing."""
         return False
 
-    def freeze(self, watched: object) -> Mapping[str, Any] | None:  # noqa: ARG002
+    def freeze(self, watched: object, own: Sequence[Hold]) -> Mapping[str, Any] | None:  # noqa: ARG002
         """Keep nothing."""
         return None
 

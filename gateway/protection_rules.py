@@ -1,6 +1,6 @@
 """Overload and prohibited loads as policies of the gateway: each circuit has the values of its place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
@@ -87,14 +87,15 @@ class OverloadRule:
         """A circuit above its limit is looked at."""
         return watched is not None
 
-    def freeze(self, watched: object) -> Mapping[str, Any] | None:
-        """Keep the counts until a trip stands for them; their first samples are enough."""
+    def freeze(self, watched: object, own: Sequence[Hold]) -> Mapping[str, Any] | None:
+        """Keep each count until a trip of its mode stands for it, however long the debounce is."""
         if not isinstance(watched, OverCounts):
             return None
+        stand_for = {hold.shadow for hold in own}
         kept = {
             name: protection.to_json(count)
-            for name, count in (("enforced", watched.enforced), ("shadow", watched.shadow))
-            if count is not None and count.count <= protection.KEPT_SAMPLES
+            for name, count, shadow in (("enforced", watched.enforced, False), ("shadow", watched.shadow, True))
+            if count is not None and shadow not in stand_for
         }
         return kept or None
 
@@ -188,9 +189,9 @@ class ProhibitedRule:
         """A resistive load that is on is looked at, and a rise, so that it is kept."""
         return isinstance(watched, StepWatch) and (watched.found is not None or bool(watched.rising))
 
-    def freeze(self, watched: object) -> Mapping[str, Any] | None:
-        """Keep a rise under way, and what is on."""
-        return loadsteps.to_json(watched) if isinstance(watched, StepWatch) else None
+    def freeze(self, watched: object, own: Sequence[Hold]) -> Mapping[str, Any] | None:
+        """Keep a rise under way, and what is on, until a trip stands for it."""
+        return loadsteps.to_json(watched) if isinstance(watched, StepWatch) and not own else None
 
     def thaw(self, memory: Mapping[str, Any]) -> StepWatch:
         """Take it back."""
