@@ -7,6 +7,7 @@ The models check one value at a time; what takes several values to see is in `co
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from dormpower.domain.flags import FlagMeanings, Meaning, meanings_of
 from dormpower.domain.samples import Flag
 
 MAX_CHANNELS = 16
@@ -216,6 +218,14 @@ class _Profile(_Part):
     self_restore_s: float | None = Field(
         default=None, gt=0, le=86400, description="seconds after which a tripped module closes by itself"
     )
+    flag_meanings: Mapping[Flag, Meaning] = Field(
+        default={}, description=f"a mapping of {', '.join(Flag)} to {', '.join(Meaning)}"
+    )
+
+    @cached_property
+    def meanings(self) -> FlagMeanings:
+        """What the model's flags mean: as the file says, else as usual."""
+        return meanings_of(self.flag_meanings)
 
     @property
     def channel_count(self) -> int:
@@ -257,6 +267,11 @@ class ModbusProfile(_Profile):
     def confirms(self) -> bool:
         """Whether the relay's state can be read back."""
         return self.relay is not None and self.relay.state is not None
+
+    @property
+    def reported_flags(self) -> frozenset[Flag]:
+        """The flags that the model has."""
+        return frozenset(self.flags.bits) if self.flags is not None else frozenset()
 
 
 class Topics(_Part):
@@ -387,6 +402,11 @@ class MqttProfile(_Profile):
     def confirms(self) -> bool:
         """Whether readings report the relay: by these, or by results, a command is confirmed."""
         return self.has_relay and self.message.relay is not None
+
+    @property
+    def reported_flags(self) -> frozenset[Flag]:
+        """The flags that the model has."""
+        return frozenset(self.message.flags.names) if self.message.flags is not None else frozenset()
 
 
 Profile = ModbusProfile | MqttProfile

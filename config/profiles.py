@@ -21,6 +21,7 @@ from config.profile_file import (
     Quantity,
 )
 from config.yaml_source import read_yaml
+from dormpower.domain.flags import Meaning
 
 __all__ = ["ModbusProfile", "MqttProfile", "Profile", "UnableToLoadProfilesError", "load_profiles"]
 
@@ -30,6 +31,7 @@ _TEMPLATE = re.compile(r"\{[a-z0-9_]*\}")
 _TOPIC_NAMES = frozenset({"{site}", "{module}"})
 _CHANNEL_NAMES = frozenset({"{channel}", "{channel_1}"})
 _COIL_VALUES = frozenset({0x0000, 0xFF00})
+_TRIPS = frozenset({Meaning.TRIP, Meaning.TRIP_AND_ALARM})
 
 
 class UnableToLoadProfilesError(Exception):
@@ -93,6 +95,7 @@ def _read(path: Path, findings: Findings) -> Profile | None:
         _check_modbus(profile, findings)
     else:
         _check_mqtt(profile, findings)
+    _check_flag_meanings(profile, findings)
     return profile
 
 
@@ -162,6 +165,18 @@ def _check_relay(profile: ModbusProfile, findings: Findings) -> None:
         findings.refuse("relay.state", "expected one of: bit; open and closed; function 1 or 2")
     elif values and state.open == state.closed:
         findings.refuse("relay.state.closed", "expected another value than that of open")
+
+
+def _check_flag_meanings(profile: Profile, findings: Findings) -> None:
+    for flag, meaning in profile.flag_meanings.items():
+        key = f"flag_meanings.{flag}"
+        if flag not in profile.reported_flags:
+            place = "flags.bits" if isinstance(profile, ModbusProfile) else "message.flags.names"
+            findings.refuse(key, f"expected a flag of {place}, got one that the model does not have")
+        elif meaning in _TRIPS and not profile.confirms:
+            findings.refuse(
+                key, f"expected alarm or ignored where no relay is read back, got {meaning.value!r}"
+            )
 
 
 def _check_mqtt(profile: MqttProfile, findings: Findings) -> None:

@@ -13,6 +13,7 @@ from dormpower.books import alarms, events, shadow_alarms
 from dormpower.books.alarms import Alarm
 from dormpower.books.tables import channel_spans, meter_points
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
+from dormpower.domain.flags import ALARM_OF
 from dormpower.domain.policy import ClearAlarm, RaiseAlarm
 from gateway.control_memory import CircuitMemory
 from gateway.looking import Outcome
@@ -87,7 +88,12 @@ def _record(
 
 
 def _another_reports(connection: Connection, memory: CircuitMemory, kind: AlarmKind) -> bool:
-    """Whether another channel of the module reports the condition, as the books have it from this batch."""
+    """Whether another channel of the module reports the condition, as the books have it from this batch.
+
+    Channels have one profile: where it makes no alarm of the flag any more, nobody reports it.
+    """
+    if kind not in {ALARM_OF[flag] for flag in memory.circuit.flag_meanings.alarms}:
+        return False
     query = (
         sa.select(meter_points.c.circuit_id)
         .join(channel_spans, channel_spans.c.circuit_id == meter_points.c.circuit_id)

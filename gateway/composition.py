@@ -137,6 +137,7 @@ def _controlled(
         line_id=module.line_id or MQTT_LINE,
         has_relay=profile.has_relay,
         has_readback=profile.confirms,
+        flag_meanings=profile.meanings,
         min_off_s=settings.policies.min_off.at(where).of(circuit.kind.value),
         self_restore_s=profile.self_restore_s,
         carries_w=room.rated_current_a * PLAUSIBLE_VOLTAGE_V * profile.phases,

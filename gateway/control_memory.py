@@ -20,6 +20,7 @@ from dormpower.books import permits, policies
 from dormpower.books import trips as books_trips
 from dormpower.books.tables import account_links, meter_points, rooms
 from dormpower.domain.arrears import NO_WARNINGS, Warnings
+from dormpower.domain.flags import STANDARD_MEANINGS, FlagMeanings
 from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, Reason, SupplyState, wanted_relay
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
@@ -43,6 +44,7 @@ class ControlledCircuit:
     line_id: str | None = None
     has_relay: bool = True
     has_readback: bool = True
+    flag_meanings: FlagMeanings = STANDARD_MEANINGS
     min_off_s: float = 0.0
     self_restore_s: float | None = None
     restores_a_day: int = TripsPolicy().restores_a_day

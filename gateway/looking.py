@@ -155,6 +155,9 @@ def judge_relay(
     facts = TripFacts(
         holds=outcome.holds,
         ours_open=memory.ours_open,
+        alarms=outcome.active_alarms,
+        meanings=memory.circuit.flag_meanings,
+        observed_at=look.observed_at,
         restoring=restoring_of(memory, zone),
         restores=outcome.restores,
     )

@@ -34,6 +34,8 @@ class AlarmKind(StrEnum):
     OVER_TEMPERATURE = "over_temperature"
     COVER_OPEN = "cover_open"
     RELAY_FAULT = "relay_fault"
+    OVERLOAD_TRIP = "overload_trip"
+    PROHIBITED_TRIP = "prohibited_trip"
     CUTS_PENDING_APPROVAL = "cuts_pending_approval"
     READINGS_DROPPED = "readings_dropped"
     PROHIBITED_LOAD = "prohibited_load"
@@ -66,6 +68,8 @@ PRIORITIES: Mapping[AlarmKind, Priority] = MappingProxyType(
         AlarmKind.OVER_TEMPERATURE: Priority.CRITICAL,
         AlarmKind.COVER_OPEN: Priority.HIGH,
         AlarmKind.RELAY_FAULT: Priority.HIGH,
+        AlarmKind.OVERLOAD_TRIP: Priority.MEDIUM,
+        AlarmKind.PROHIBITED_TRIP: Priority.MEDIUM,
         AlarmKind.CUTS_PENDING_APPROVAL: Priority.HIGH,
         AlarmKind.READINGS_DROPPED: Priority.HIGH,
         AlarmKind.PROHIBITED_LOAD: Priority.MEDIUM,

@@ -69,7 +69,9 @@ def _arrears(evidence: Mapping[str, Any]) -> Evidence:
 
 
 def _module_trip(evidence: Mapping[str, Any]) -> Evidence:
-    return Evidence(code="evidence.module_trip", params=_figures(evidence, ("flags", "power_w")))
+    params = _figures(evidence, ("flags", "power_w"))
+    params["flags"] = evidence.get("trip_flags", params["flags"])  # of all that stood, those it tripped by
+    return Evidence(code="evidence.module_trip", params=params)
 
 
 def _opened_locally(evidence: Mapping[str, Any]) -> Evidence:

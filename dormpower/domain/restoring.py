@@ -22,6 +22,7 @@ from dormpower.domain.policy import Latch, LetGo
 
 TIMER_OVER = "self_restore_delay_over"
 CLOSED_ITSELF = "module_closed_itself"
+OBSERVED_AT = "observed_at"  # in the evidence of a trip: the time of the sample that showed it
 # How far back closings have to be known: a campus day has at most 25 hours.
 LOOK_BACK_S = 26 * 3600
 
@@ -77,18 +78,21 @@ def planned_release_at(
 
 
 def closed_itself(
-    hold: Hold, policy: RestorePolicy, restores: Iterable[Restore], *, now: datetime
+    hold: Hold, policy: RestorePolicy, restores: Iterable[Restore], *, observed_at: datetime, now: datetime
 ) -> LetGo | Latch | None:
     """Return what becomes of a trip whose relay is closed again without a command of ours, its flag gone.
 
     From the module's own delay on that was the module, and counts like a closing of ours: beyond the day's
     number the trip is latched, and the relay opened again. Before that it was somebody's hand: None. The module
-    counts from its trip, which may have come right after the sample before the one that showed it.
+    counts from its trip, which may have come right after the sample before the one that showed it. Both ends
+    are times of samples: how long these waited to be judged would make a module look early.
     """
     if hold.expected_release_at is None or policy.delay_s is None:
         return None
     period_s = float(hold.evidence.get("sampling_period_s") or 0.0)
-    if now < hold.placed_at + timedelta(seconds=policy.delay_s - period_s):
+    seen_at = hold.evidence.get(OBSERVED_AT)
+    tripped_at = hold.placed_at if seen_at is None else datetime.fromisoformat(seen_at)
+    if observed_at < tripped_at + timedelta(seconds=policy.delay_s - period_s):
         return None
     used = restores_on_day_of(restores, at=now, zone=policy.zone, shadow=hold.shadow, reason=hold.reason)
     evidence = {"cause": CLOSED_ITSELF, "restores_today": used}

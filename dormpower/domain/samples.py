@@ -27,9 +27,6 @@ class Flag(StrEnum):
     RELAY_FAULT = "relay_fault"
 
 
-TRIP_FLAGS = frozenset({Flag.OVERLOAD_TRIP, Flag.PROHIBITED_TRIP, Flag.OVER_TEMPERATURE})
-
-
 @dataclass(slots=True, unsafe_hash=True)
 class ChannelSample:
     """One channel of a sample; a quantity that the profile lacks or that was not read is None.

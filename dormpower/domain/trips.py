@@ -14,6 +14,11 @@ Theory of operation. The relay as it was last judged is compared with the sample
 has been dealt with; only another one is held again. A command of ours explains an open relay from the moment
 it is recorded until the relay is next seen closed, however the command ended: a lost answer is no electrician.
 
+Which flags explain an open relay, and which are alarms of their own, the model's profile says
+(`dormpower.domain.flags`). A flag's alarm stands while the flag does and the profile makes it one: what stands
+counts, not what has become different, since a profile may be changed while flags stand. A hold stays what it
+was when it was placed, and ends as it would have.
+
 A relay that reports nothing gives no hold; flags give their alarms all the same.
 """
 
@@ -22,10 +27,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dormpower.domain.alarms import AlarmKind
+from dormpower.domain.flags import ALARM_OF, STANDARD_MEANINGS, FlagMeanings
 from dormpower.domain.holds import Hold, Reason, wanted_relay
 from dormpower.domain.policy import ClearAlarm, Latch, LetGo, Place, RaiseAlarm
-from dormpower.domain.restoring import Restore, RestorePolicy, closed_itself, planned_release_at
-from dormpower.domain.samples import TRIP_FLAGS, ChannelSample, Flag, Relay
+from dormpower.domain.restoring import (
+    OBSERVED_AT,
+    Restore,
+    RestorePolicy,
+    closed_itself,
+    planned_release_at,
+)
+from dormpower.domain.samples import ChannelSample, Flag, Relay
 
 RULE = "rule:trips"
 
@@ -33,12 +45,6 @@ RULE = "rule:trips"
 DRAWING_POWER_W = 10.0
 DRAWING_CURRENT_A = 0.1
 DRAWING_SAMPLES = 2
-
-FLAG_ALARMS = (
-    (Flag.OVER_TEMPERATURE, AlarmKind.OVER_TEMPERATURE),
-    (Flag.COVER_OPEN, AlarmKind.COVER_OPEN),
-    (Flag.RELAY_FAULT, AlarmKind.RELAY_FAULT),
-)
 
 Finding = Place | LetGo | Latch | RaiseAlarm | ClearAlarm
 
@@ -54,15 +60,19 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TripFacts:
-    """What is known beside the sample. `holds` are the circuit's standing ones.
+    """What is known beside the sample. `holds` and `alarms` (kinds) are the circuit's standing ones.
 
     `ours_open`: a command of ours asked for open, and the relay has not been seen closed since. `restoring`:
     the profile's self-restore delay and its daily bound (invariant 21), None where maintenance resets;
-    `restores`: the closings by timers so far.
+    `restores`: the closings by timers so far. `meanings`: what the profile makes of the flags. `observed_at`:
+    when the sample was taken, where that is not now.
     """
 
     holds: tuple[Hold, ...]
     ours_open: bool
+    alarms: frozenset[str] = frozenset()
+    meanings: FlagMeanings = STANDARD_MEANINGS
+    observed_at: datetime | None = None
     restoring: RestorePolicy | None = None
     restores: tuple[Restore, ...] = ()
 
@@ -103,27 +113,29 @@ def _findings(
         yield RaiseAlarm(kind=AlarmKind.OPEN_BUT_DRAWING, evidence=evidence_of(sample))
     elif before.drawing_samples and not after.drawing_samples:
         yield ClearAlarm(kind=AlarmKind.OPEN_BUT_DRAWING)
-    for flag, kind in FLAG_ALARMS:
-        if flag in after.flags and flag not in before.flags:
+    for flag, kind in ALARM_OF.items():
+        told = flag in after.flags and flag in facts.meanings.alarms
+        if told and kind not in facts.alarms:
             yield RaiseAlarm(kind=kind, evidence=evidence_of(sample))
-        elif flag in before.flags and flag not in after.flags:
+        elif kind in facts.alarms and not told:
             yield ClearAlarm(kind=kind)
 
 
 def _opening(before: Judged, sample: ChannelSample, facts: TripFacts, *, now: datetime) -> Iterator[Finding]:
-    tripped = sample.flags & TRIP_FLAGS
+    tripped = sample.flags & facts.meanings.trips
+    seen = {OBSERVED_AT: (facts.observed_at or now).isoformat()}
     if tripped:
         if before.relay is Relay.OPEN and tripped <= before.flags:
             return
         yield Place(
             reason=Reason.MODULE_TRIP,
-            evidence=evidence_of(sample),
+            evidence={**evidence_of(sample), **seen, "trip_flags": sorted(flag.value for flag in tripped)},
             expected_release_at=_self_restore_at(facts, Reason.MODULE_TRIP, now=now),
         )
     elif not facts.ours_open and before.relay is not Relay.OPEN:
         yield Place(
             reason=Reason.OPENED_LOCALLY,
-            evidence=evidence_of(sample),
+            evidence={**evidence_of(sample), **seen},
             expected_release_at=_self_restore_at(facts, Reason.OPENED_LOCALLY, now=now),
         )
 
@@ -131,9 +143,11 @@ def _opening(before: Judged, sample: ChannelSample, facts: TripFacts, *, now: da
 def _closing(sample: ChannelSample, facts: TripFacts, *, now: datetime) -> Iterator[Finding]:
     remaining = list(facts.holds)
     for hold in facts.holds:
-        if hold.placed_by != RULE or facts.restoring is None or sample.flags & TRIP_FLAGS:
+        if hold.placed_by != RULE or facts.restoring is None or sample.flags & facts.meanings.trips:
             continue
-        ended = closed_itself(hold, facts.restoring, facts.restores, now=now)
+        ended = closed_itself(
+            hold, facts.restoring, facts.restores, observed_at=facts.observed_at or now, now=now
+        )
         if ended is not None:
             yield ended
         if isinstance(ended, LetGo):

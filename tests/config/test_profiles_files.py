@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from config.profiles import ModbusProfile, UnableToLoadProfilesError, load_profiles
+from dormpower.domain.flags import STANDARD_MEANINGS
+from dormpower.domain.samples import Flag
 
 GOOD = """
 name: acme-one
@@ -110,3 +112,69 @@ def test_a_relay_write_over_registers_that_must_not_be_written_is_refused(tmp_pa
     text = GOOD.replace("function: 5", "function: 6") + "never_write: [0x0010]\n"
     (tmp_path / "acme-one.yaml").write_text(text, encoding="utf-8")
     assert "relay.write.address: writes 0x0010, which never_write forbids" in faults_of(tmp_path)
+
+
+# --- what a model's flags mean --------------------------------------------------------------------------------
+
+FLAGS = "flags: {address: 0x0020, bits: {overload_trip: 1, cover_open: 4}}\n"
+MQTT = """
+name: acme-radio
+kind: mqtt
+title: Acme Radio
+source: Acme manual 2
+energy: {resolution_wh: 1}
+topics: {reading: "acme/{module}/up"}
+message:
+  quantities: {register_wh: {path: wh}}
+  flags: {path: alarms, names: {cover_open: LID}}
+"""
+RADIO = MQTT.replace("acme-radio", "acme-one")
+TABLE = f"a mapping of {', '.join(Flag)} to trip, alarm, trip_and_alarm, ignored"
+
+
+def test_a_profile_says_what_its_model_s_flags_mean_and_the_others_are_as_usual(tmp_path: Path) -> None:
+    said = "flag_meanings: {cover_open: trip_and_alarm, overload_trip: alarm}\n"
+    (tmp_path / "acme-one.yaml").write_text(GOOD + FLAGS + said, encoding="utf-8")
+    (tmp_path / "acme-radio.yaml").write_text(MQTT + "flag_meanings: {cover_open: ignored}\n", encoding="utf-8")
+    profiles = load_profiles(tmp_path)
+    wired, radio = profiles["acme-one"].meanings, profiles["acme-radio"].meanings
+    assert wired.trips == {Flag.PROHIBITED_TRIP, Flag.OVER_TEMPERATURE, Flag.COVER_OPEN}
+    assert wired.alarms == {Flag.OVERLOAD_TRIP, Flag.OVER_TEMPERATURE, Flag.COVER_OPEN, Flag.RELAY_FAULT}
+    assert radio.ignored == {Flag.COVER_OPEN}
+    assert all(one.meanings == STANDARD_MEANINGS for name, one in profiles.items() if "acme" not in name)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected", "got"),
+    [
+        (GOOD + FLAGS + "flag_meanings: {cover_open: panic}\n", "cover_open", TABLE, "'panic'"),
+        (GOOD + FLAGS + "flag_meanings: {lid_open: alarm}\n", "lid_open", TABLE, ""),
+        (GOOD + FLAGS + "flag_meanings: trip\n", "", TABLE, "'trip'"),
+        (
+            GOOD + FLAGS + "flag_meanings: {relay_fault: ignored}\n",
+            "relay_fault",
+            "a flag of flags.bits",
+            "one that the model does not have",
+        ),
+        (
+            RADIO + "flag_meanings: {overload_trip: alarm}\n",
+            "overload_trip",
+            "a flag of message.flags.names",
+            "one that the model does not have",
+        ),
+        (
+            RADIO + "flag_meanings: {cover_open: trip}\n",
+            "cover_open",
+            "alarm or ignored where no relay is read back",
+            "'trip'",
+        ),
+    ],
+)
+def test_a_meaning_that_can_not_be_is_told_with_file_key_found_and_expected(
+    tmp_path: Path, text: str, key: str, expected: str, got: str
+) -> None:
+    (tmp_path / "acme-one.yaml").write_text(text, encoding="utf-8")
+    told = faults_of(tmp_path)
+    assert f"acme-one.yaml: flag_meanings{key and '.'}{key}: " in told
+    assert f"expected {expected}" in told
+    assert not got or told.endswith(f", got {got}")

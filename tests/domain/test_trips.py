@@ -1,5 +1,6 @@
 """Relay and flags of a sample judged together: a table, and what must never happen."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -80,9 +81,10 @@ def test_one_sample_of_current_through_an_open_relay_is_no_alarm_two_are() -> No
 
 def test_a_flag_is_an_alarm_while_it_stands() -> None:
     facts = TripFacts(holds=(), ours_open=False)
+    told = replace(facts, alarms=frozenset({"cover_open"}))
     judged, first = judge(Judged(relay=CLOSED), sample(CLOSED, frozenset({Flag.COVER_OPEN})), facts, now=NOW)
-    judged, second = judge(judged, sample(CLOSED, frozenset({Flag.COVER_OPEN})), facts, now=NOW)
-    _, third = judge(judged, sample(CLOSED), facts, now=NOW)
+    judged, second = judge(judged, sample(CLOSED, frozenset({Flag.COVER_OPEN})), told, now=NOW)
+    _, third = judge(judged, sample(CLOSED), told, now=NOW)
     raised = [[one.kind for one in found if isinstance(one, RaiseAlarm)] for found in (first, second, third)]
     assert raised == [["cover_open"], [], []]
     assert "cover_open" in [one.kind for one in third if isinstance(one, ClearAlarm)]

@@ -64,9 +64,8 @@ class ComposedSite:
     """The gateway of a site file, without its field."""
 
     def __init__(self, folder: Path, document: Mapping[str, Any], *, at: datetime) -> None:
-        path = folder / "site.yaml"
-        path.write_text(yaml.safe_dump(dict(document)).replace("'2026-01-01'", "2026-01-01"), encoding="utf-8")
-        self.settings = load(path)
+        self.folder = folder
+        self.write(document)
         self.clock = ManualClock(at)
         self.books = open_books(self.settings.database, base=folder)
         migration.upgrade(self.books)
@@ -76,6 +75,12 @@ class ComposedSite:
         self._wh: dict[str, float] = {}
         self._sampled_at: dict[str, datetime] = {}
         self.gateway = self.start()
+
+    def write(self, document: Mapping[str, Any]) -> None:
+        """Write the site file and take it as the settings; a gateway goes by it from its next start on."""
+        path = self.folder / "site.yaml"
+        path.write_text(yaml.safe_dump(dict(document)).replace("'2026-01-01'", "2026-01-01"), encoding="utf-8")
+        self.settings = load(path)
 
     def sync(self) -> None:
         """Bring the books to the site as described."""

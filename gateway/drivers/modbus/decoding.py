@@ -192,7 +192,8 @@ def _relay_converter(profile: ModbusProfile, block: Block) -> _Convert:
 
 
 def _flags_converter(profile: ModbusProfile) -> _Convert:
-    bits = profile.flags.bits if profile.flags is not None else {}
+    said = profile.flags.bits if profile.flags is not None else {}
+    bits = {flag: bit for flag, bit in said.items() if flag not in profile.meanings.ignored}
     return _Remembered(
         lambda value: frozenset(flag for flag, bit in bits.items() if value >> bit & 1)
     ).__getitem__

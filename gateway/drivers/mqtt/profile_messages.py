@@ -216,7 +216,9 @@ class _Layout:
         self._relay = _path(for_channel(relay.path, channel)) if relay else ()
         self._words = _Words(relay.open, relay.closed) if relay else None
         self._flags = _path(for_channel(message.flags.path, channel)) if message.flags else ()
-        self._flag_of = {word: flag for flag, word in message.flags.names.items()} if message.flags else {}
+        names = message.flags.names if message.flags else {}
+        ignored = profile.meanings.ignored
+        self._flag_of = {word: flag for flag, word in names.items() if flag not in ignored}
 
     def sample(self, item: dict[str, Any], *, channel: int, under: str) -> ChannelSample:
         values: dict[str, Any] = {}
