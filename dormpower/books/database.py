@@ -14,6 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from dormpower.books.in_use import Share, UnableToLockBooksError
+
 BUSY_TIMEOUT_S = 15
 WRITE_OPTION = "dormpower_write"
 
@@ -25,8 +27,9 @@ class UnableToOpenBooksError(Exception):
 class Books:
     """A handle on the books. `read()` and `write()` give connections whose block is one transaction."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, share: Share | None = None) -> None:
         self.engine = engine
+        self._share = share
 
     @property
     def is_sqlite(self) -> bool:
@@ -49,15 +52,18 @@ class Books:
             yield connection
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Give back all connections, and the part in the use of the data folder."""
         self.engine.dispose()
+        if self._share is not None:
+            self._share.end()
 
 
 def open_books(url: str, *, base: Path | None = None) -> Books:
     """Open the books named by a SQLAlchemy URL; a relative SQLite path is taken from `base`.
 
-    Creates nothing but an empty SQLite file; `migrations.upgrade` brings the tables. Raises
-    UnableToOpenBooksError for a URL that is not SQLite or PostgreSQL (psycopg).
+    `base` is the site's data folder, which is in use until `close` (see `in_use`). Creates nothing else but an
+    empty SQLite file; `migrations.upgrade` brings the tables. Raises UnableToOpenBooksError for a URL that is
+    not SQLite or PostgreSQL (psycopg), and while a restore is under way in the folder.
     """
     try:
         parsed = sa.make_url(url)
@@ -66,14 +72,17 @@ def open_books(url: str, *, base: Path | None = None) -> Books:
             f"database: expected sqlite:///FILE or postgresql+psycopg://…, got {url!r}"
         ) from fault
     if parsed.drivername == "sqlite":
-        return Books(_sqlite_engine(parsed, base))
-    if parsed.drivername == "postgresql+psycopg":
-        return Books(
-            sa.create_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True)
+        engine = _sqlite_engine(parsed, base)
+    elif parsed.drivername == "postgresql+psycopg":
+        engine = sa.create_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True)
+    else:
+        raise UnableToOpenBooksError(
+            f"database: expected sqlite:///FILE or postgresql+psycopg://…, got driver {parsed.drivername!r}"
         )
-    raise UnableToOpenBooksError(
-        f"database: expected sqlite:///FILE or postgresql+psycopg://…, got driver {parsed.drivername!r}"
-    )
+    try:
+        return Books(engine, None if base is None else Share(base))
+    except UnableToLockBooksError as refusal:
+        raise UnableToOpenBooksError(str(refusal)) from refusal
 
 
 def sqlite_path(url: sa.URL, *, base: Path | None) -> Path:

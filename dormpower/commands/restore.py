@@ -22,6 +22,7 @@ import typer
 from config.settings import load, places_of, resolve_path
 from dormpower.books import migration
 from dormpower.books.database import Books, open_books
+from dormpower.books.in_use import UnableToLockBooksError, alone
 from dormpower.books.shadow import confirm, require_confirmation
 from dormpower.books.tables import leases
 from dormpower.clock import load_clock
@@ -61,10 +62,11 @@ def restore(
         manifest = unpack(file, folder)
         targets = targets_of(manifest, site_path)
         _refuse_overwriting(targets.values(), force=force)
-        _refuse_running(targets.get("books"))
-        _check_databases(manifest, folder)
-        with _database_of_dump(manifest, folder, force=force) as schema:
-            aside = _replace(manifest, folder, targets, site_path.parent)
+        with _alone_in(site_path.parent):
+            _refuse_running(targets.get("books"))
+            _check_databases(manifest, folder)
+            with _database_of_dump(manifest, folder, force=force) as schema:
+                aside = _replace(manifest, folder, targets, site_path.parent)
     typer.echo(f"{site_path.parent}: restored the backup of {manifest.site_id} made at {manifest.made_at}")
     if aside is not None:
         typer.echo(f"what was there is in {aside}", err=True)
@@ -131,6 +133,15 @@ def _refuse_overwriting(targets: Iterable[Path], *, force: bool) -> None:
             f"{present[0]}: exists already; restore into an empty folder, "
             "or use --force, which moves aside what is there"
         )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    try:
+        with alone(folder):
+            yield
+    except UnableToLockBooksError as refusal:
+        raise UnableToRestoreError(str(refusal)) from refusal
 
 
 def _refuse_running(books_path: Path | None) -> None:
