@@ -20,7 +20,7 @@ from simulators.campus import Campus, build_campus
 from simulators.control import CONTROL_SOCKET, ControlServer
 from simulators.faults import UnableToInjectFaultError
 from simulators.lines import Wire
-from simulators.modules import UnableToSimulateModuleError
+from simulators.models import UnableToSimulateModuleError, simulated_models
 from simulators.mqtt_modules import MqttFleet
 from simulators.state_file import SAVE_EVERY_S, StateFile, UnableToReadStateError
 
@@ -94,6 +94,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings, clock: Clock) 
         wire=Wire(baud=arguments.wire_baud) if arguments.wire_baud else None,
         unknown_unit_code=0x0B if arguments.unknown_unit_exception else None,
         load_factors=_load_factors(settings.folder),
+        models=simulated_models(settings.profiles),
     )
     fleet = broker = None
     if settings.mqtt is not None and (campus.mqtt_modules() or arguments.broker):

@@ -15,6 +15,7 @@ from dormpower.clock import Clock
 from dormpower.domain.site import CircuitKind, Framer, Line, Room, Site, Transport
 from simulators.faults import BROKER_FAULTS, LINE_FAULTS, FaultKind, UnableToInjectFaultError
 from simulators.lines import SerialServer, SimulatedLine, Wire
+from simulators.models import SHIPPED, Model, model_of
 from simulators.modules import make_module
 from simulators.modules.base import SimulatedModule
 from simulators.modules.messages import DormpowerMqtt
@@ -23,6 +24,7 @@ from simulators.supply import UJ_PER_WH, Circuit, Electric, Feeder, FixedLoad
 from simulators.weather import Weather
 
 _SPARE_CHANNEL_MW = 0
+_OF_TWO_CHANNELS = frozenset({"dormpower-dual", "dormpower-mqtt"})
 BROKER = "broker"
 """The subject of faults of the embedded broker."""
 
@@ -176,6 +178,7 @@ class Campus:
             "trips": circuit.trips,
             "limit_w": circuit.limit_w,
             "flags": sorted(circuit.flags),
+            "closes_in_ms": circuit.closes_in_ms,
             "boot_id": module.boot_id,
             "at_ms": module.now_ms,
         }
@@ -227,12 +230,13 @@ def build_campus(
     wire: Wire | None = None,
     unknown_unit_code: int | None = None,
     load_factors: Mapping[str, float] | None = None,
+    models: Mapping[str, Model] = SHIPPED,
 ) -> Campus:
     """Make a simulated campus of a site; opens no socket.
 
     `wire` gives all lines the timing of a serial bus; `unknown_unit_code` is what Modbus TCP lines answer for
     units that aren't there (usually 0Bh; silence by default). `load_factors` says by room how much more than
-    usual is used.
+    usual is used, `models` by profile what the modules are. Raises UnableToSimulateModuleError.
     """
     campus = Campus(clock=clock, seed=seed)
     weather = Weather(seed)
@@ -241,10 +245,11 @@ def build_campus(
         _add_room(campus, room, weather, channels, (load_factors or {}).get(room.room_id, 1.0))
     _add_feeders(campus, site, channels)
     for described in site.modules:
+        model = model_of(models, described.profile, module_id=described.module_id)
         campus.modules[described.module_id] = make_module(
-            described.profile,
+            model.make,
             module_id=described.module_id,
-            circuits=_all_channels(campus, described.profile, described.module_id, channels),
+            circuits=_all_channels(campus, model, described.module_id, channels),
         )
     _add_lines(campus, site, wire, unknown_unit_code)
     return campus
@@ -291,18 +296,21 @@ def _add_feeders(campus: Campus, site: Site, channels: dict[str, dict[int, Elect
 
 
 def _all_channels(
-    campus: Campus, profile: str, module_id: str, channels: dict[str, dict[int, Electric]]
+    campus: Campus, model: Model, module_id: str, channels: dict[str, dict[int, Electric]]
 ) -> list[Electric]:
     """Return a module's channels in order; those that feed no circuit of the site stand idle."""
     used = channels[module_id]
-    count = max([2 if profile in {"dormpower-dual", "dormpower-mqtt"} else 1, *(number + 1 for number in used)])
+    count = max([2 if model.make in _OF_TWO_CHANNELS else 1, *(number + 1 for number in used)])
     result: list[Electric] = []
     for number in range(count):
         if number not in used:
             spare = Circuit(f"{module_id}/{number}", demand_mw=_SPARE_CHANNEL_MW)
             campus.spare_loads.append(FixedLoad((spare,), campus.now_ms()))
             used[number] = spare
-        result.append(used[number])
+        circuit = used[number]
+        if isinstance(circuit, Circuit):
+            circuit.trip_flags, circuit.closes_after_ms = model.trip_flags, model.closes_after_ms
+        result.append(circuit)
     return result
 
 
@@ -348,7 +356,7 @@ def single_module_line(
     `now_ms` is campus time, by default the machine's. The line is started with `await line.start()`.
     """
     present = now_ms or (lambda: time.time_ns() // 1_000_000)
-    count = 2 if profile in {"dormpower-dual", "dormpower-mqtt"} else 1
+    count = 2 if profile in _OF_TWO_CHANNELS else 1
     circuits = tuple(
         Circuit(f"{module_id}/{number}", demand_mw=round(power_w * 1000))
         for number, power_w in enumerate(powers_w[:count])

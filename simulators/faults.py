@@ -24,6 +24,7 @@ class FaultKind(StrEnum):
     REBOOT = "reboot"  # event: a new boot, registers keep their value; relay: how it comes back
     REBOOT_TO_ZEROS = "reboot_to_zeros"  # event: a new boot, and registers start from zero
     FLAG = "flag"  # event; flag: the module reports a condition until cleared; a trip opens its relay and stays
+    # until that closes: by a command, or by itself where its profile has a self_restore_s
     LINE_DOWN = "line_down"  # a line: not listening, connections dropped
     BROKER_GONE = "broker_gone"  # an MQTT module: its connection is gone, it buffers
     CLOCK_UNSET = "clock_unset"  # an MQTT module: does not know the time

@@ -75,7 +75,8 @@ class StateFile:
     def _circuit(self, circuit_id: str, reserve_ms: int) -> dict[str, Any]:
         circuit = self._campus.circuits[circuit_id]
         room_id, _, kind = circuit_id.rpartition("-")
-        coming_uj = self._campus.rooms[room_id].coming_uj(kind, reserve_ms) if circuit.conducts() else 0
+        flows = circuit.conducts() or circuit.closes_in_ms is not None
+        coming_uj = self._campus.rooms[room_id].coming_uj(kind, reserve_ms) if flows else 0
         return {
             "energy_uj": circuit.energy_uj,
             "reserve_uj": circuit.energy_uj + coming_uj,
@@ -83,6 +84,7 @@ class StateFile:
             "limit_w": circuit.limit_w,
             "trips": circuit.trips,
             "flags": sorted(circuit.flags),
+            "closes_in_ms": circuit.closes_in_ms,
         }
 
     def _restore(self) -> None:
@@ -110,6 +112,7 @@ class StateFile:
                 circuit.limit_w = int(kept["limit_w"])
                 circuit.trips = int(kept["trips"])
                 circuit.flags = set(kept["flags"])
+                circuit.closes_in_ms = kept.get("closes_in_ms")
         for module_id, kept in record["modules"].items():
             module = campus.modules.get(module_id)
             if module is not None and len(kept["offsets_uj"]) == len(module.channels):

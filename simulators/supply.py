@@ -18,6 +18,7 @@ OVERLOAD_TRIP_MS = 5_000  # FACTS: trips after more than 5 s over the limit
 _WIRING_OHM = 0.35
 
 TRIP_FLAGS = frozenset({"overload_trip", "prohibited_trip", "over_temperature"})
+"""The flags with which a module opens its relay, where its model does not say otherwise."""
 
 
 class Timeline(Protocol):
@@ -45,7 +46,11 @@ class Electric(Protocol):
 
 @dataclass(slots=True)
 class Circuit:
-    """One circuit behind its relay contacts."""
+    """One circuit behind its relay contacts.
+
+    `trip_flags` open them, and after such a trip the module closes them by itself `closes_after_ms` later, or
+    never; `closes_in_ms` is what is left of that.
+    """
 
     circuit_id: str
     contacts_closed: bool = True
@@ -56,6 +61,9 @@ class Circuit:
     trips: int = 0
     flags: set[str] = field(default_factory=set)
     welded: bool = False
+    trip_flags: frozenset[str] = TRIP_FLAGS
+    closes_after_ms: int | None = None
+    closes_in_ms: int | None = None
     timeline: Timeline | None = None
     _over_ms: int = 0
 
@@ -78,31 +86,53 @@ class Circuit:
             return 1.0
         return self.demand_mw / hypot(self.demand_mw, self.demand_mvar)
 
+    def switch(self, *, closed: bool) -> None:
+        """Move the contacts by a command or a hand; what the module meant to do by itself is off."""
+        self.contacts_closed = closed
+        self.closes_in_ms = None
+
+    def report(self, flag: str) -> None:
+        """Let the module's own protection see something: a flag, which opens the relay where it is a trip."""
+        self.flags.add(flag)
+        if flag not in self.trip_flags:
+            return
+        if self.contacts_closed:
+            self.closes_in_ms = self.closes_after_ms
+        self.contacts_closed = False
+        self.trips += 1
+
     def integrate(self, elapsed_ms: int) -> int:
         """Let constant demand flow for a while; returns the ms during which current flowed.
 
         The module's own protection acts within the stretch, at the exact millisecond: after 5 s above its limit
-        it opens, counts a trip and raises a flag. It never closes again by itself.
+        it reports an overload, which opens the relay unless the model only warns. After its own delay, where it
+        has one, it closes again by itself.
         """
-        if not self.conducts():
-            self._over_ms = 0
-            return 0
-        if not self.limit_w or self.demand_mw <= self.limit_w * 1000:
-            self._over_ms = 0
-            self.energy_uj += self.demand_mw * elapsed_ms
-            return elapsed_ms
-        until_trip_ms = OVERLOAD_TRIP_MS - self._over_ms
-        if elapsed_ms < until_trip_ms or not self.contacts_closed:
-            self._over_ms += elapsed_ms
-            self.energy_uj += self.demand_mw * elapsed_ms
-            return elapsed_ms
-        self.contacts_closed = False
-        self.trips += 1
-        self.flags.add("overload_trip")
-        self._over_ms = 0
-        flowing_ms = elapsed_ms if self.welded else until_trip_ms
-        self.energy_uj += self.demand_mw * flowing_ms
+        flowing_ms = 0
+        while elapsed_ms > 0:
+            over = self.contacts_closed and 0 < self.limit_w * 1000 < self.demand_mw
+            step_ms = elapsed_ms
+            if over:
+                step_ms = min(step_ms, OVERLOAD_TRIP_MS - self._over_ms)
+            elif self.closes_in_ms is not None:
+                step_ms = min(step_ms, self.closes_in_ms)
+            if self.conducts():
+                self.energy_uj += self.demand_mw * step_ms
+                flowing_ms += step_ms
+            elapsed_ms -= step_ms
+            self._pass(step_ms, over=over)
         return flowing_ms
+
+    def _pass(self, step_ms: int, *, over: bool) -> None:
+        self._over_ms = self._over_ms + step_ms if over else 0
+        if self._over_ms >= OVERLOAD_TRIP_MS:
+            self._over_ms = 0
+            self.report("overload_trip")
+        elif self.closes_in_ms is not None:
+            self.closes_in_ms -= step_ms
+            if self.closes_in_ms <= 0:
+                self.switch(closed=True)
+                self.flags -= self.trip_flags
 
 
 @dataclass(slots=True)

@@ -24,14 +24,6 @@ MODULES: dict[str, Callable[..., SimulatedModule]] = {
 }
 
 
-class UnableToSimulateModuleError(Exception):
-    """No simulated module speaks this profile."""
-
-
-def make_module(profile: str, *, module_id: str, circuits: Sequence[Electric]) -> SimulatedModule:
-    """Make a module for its circuits, in the order of channels. Raises UnableToSimulateModuleError."""
-    if profile not in MODULES:
-        raise UnableToSimulateModuleError(
-            f"{module_id}: profile {profile}: expected one of {', '.join(sorted(MODULES))}"
-        )
-    return MODULES[profile](module_id=module_id, circuits=circuits)
+def make_module(make: str, *, module_id: str, circuits: Sequence[Electric]) -> SimulatedModule:
+    """Make a module for its circuits, in the order of channels."""
+    return MODULES[make](module_id=module_id, circuits=circuits)

@@ -17,7 +17,7 @@ from simulators.frames import (
     WRITE_COIL,
     WRITE_REGISTER,
 )
-from simulators.supply import FREQUENCY_HZ, TRIP_FLAGS, UJ_PER_WH, Circuit, Electric, voltage_v
+from simulators.supply import FREQUENCY_HZ, UJ_PER_WH, Circuit, Electric, voltage_v
 
 ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
@@ -80,7 +80,7 @@ class Channel:
     def command(self, *, closed: bool) -> None:
         """Move the relay; a stuck one accepts the command and stays as it is."""
         if self.contacts is not None and not self.stuck:
-            self.contacts.contacts_closed = closed
+            self.contacts.switch(closed=closed)
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class SimulatedModule:
         channel = self.channels[number]
         channel.command(closed=closed)
         if closed and channel.contacts is not None and not channel.stuck:
-            channel.contacts.flags -= TRIP_FLAGS
+            channel.contacts.flags -= channel.contacts.trip_flags
 
     # --- Modbus --------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class SimulatedModule:
         if kind in {None, FaultKind.FLAG}:
             for channel in self.channels:
                 if channel.contacts is not None:
-                    channel.contacts.flags &= TRIP_FLAGS
+                    channel.contacts.flags &= channel.contacts.trip_flags
         self._apply_relay_faults()
 
     def use(self, kind: FaultKind) -> Mapping[str, Any] | None:
@@ -281,15 +281,13 @@ class SimulatedModule:
         if kind is FaultKind.REBOOT_TO_ZEROS:
             contacts.trips = 0
             contacts.flags.clear()
+            contacts.closes_in_ms = None
         if kind is FaultKind.SWITCHED_LOCALLY and "relay" not in params:
             raise UnableToInjectFaultError(f"{self.module_id}: switched_locally: expected relay open or closed")
         if "relay" in params and kind is not FaultKind.ROLLOVER_SOON:
-            contacts.contacts_closed = params["relay"] == "closed"
+            contacts.switch(closed=params["relay"] == "closed")
         if kind is FaultKind.FLAG:
-            contacts.flags.add(str(params["flag"]))
-            if params["flag"] in TRIP_FLAGS:
-                contacts.contacts_closed = False
-                contacts.trips += 1
+            contacts.report(str(params["flag"]))
 
     # --- state that outlives the program -------------------------------------------------------------------
 

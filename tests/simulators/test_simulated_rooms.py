@@ -169,7 +169,7 @@ async def test_a_switching_at_the_meter_is_kept_at_once(campus: Campus, changes:
 
 
 def test_a_site_with_an_unknown_profile_is_refused(manual_clock: ManualClock, tools: Any) -> None:
-    from simulators.modules import UnableToSimulateModuleError
+    from simulators.models import UnableToSimulateModuleError
 
     site = tools.small_site()
     strange = dataclasses.replace(site, modules=(dataclasses.replace(site.modules[0], profile="x"),))
