@@ -267,12 +267,20 @@ def _while_rising(before: StepWatch, sample: PowerSample, rules: StepRules) -> S
     rising = (*before.rising, sample)
     lasted_s = (rising[-1].at - rising[0].at).total_seconds()
     if len(rising) < rules.min_samples or lasted_s < rules.persist_s:
-        kept = (rising[0], *rising[1:][-(KEPT_SAMPLES - 1) :])
+        # The first one is when it began; of the others as many as count, and no more than show the step.
+        latest = max(KEPT_SAMPLES, rules.min_samples) - 1
+        kept = (rising[0], *rising[1:][-latest:])
         return replace(before, rising=kept, peak_w=peak_w)
     found = _judge(before, rising, peak_w, rules)
     if found is None:
         return StepWatch(recent=rising[-BEFORE_SAMPLES:])
     return StepWatch(recent=rising[-BEFORE_SAMPLES:], found=found)
+
+
+def _period_s(after: tuple[PowerSample, ...]) -> float:
+    """The mean distance of the samples: a long rise keeps its first and its latest ones, not those between."""
+    in_a_row = after[1:] if len(after) > 2 else after
+    return (in_a_row[-1].at - in_a_row[0].at).total_seconds() / (len(in_a_row) - 1)
 
 
 def _judge(
@@ -297,7 +305,7 @@ def _judge(
         delta_va=delta_va,
         power_factor=newest.power_w / newest.apparent_va if newest.apparent_va else None,
         duration_s=(newest.at - after[0].at).total_seconds(),
-        sampling_period_s=(newest.at - after[0].at).total_seconds() / (len(after) - 1),
+        sampling_period_s=_period_s(after),
         before=before,
         after=after,
     )

@@ -41,7 +41,9 @@ POLICY = ProhibitedPolicy(zone=ZONE, mode=Enforcement.ENFORCE)
 RULES = StepRules()
 
 
-def follow(loads: list[tuple[float, float]], *, period_s: float, other_va: float = 40.0) -> StepWatch:
+def follow(
+    loads: list[tuple[float, float]], *, period_s: float, other_va: float = 40.0, rules: StepRules = RULES
+) -> StepWatch:
     """Samples of (W, var) on top of a base of 60 W."""
     seen = NOTHING_SEEN
     for number, (power_w, reactive_va) in enumerate(loads):
@@ -51,11 +53,25 @@ def follow(loads: list[tuple[float, float]], *, period_s: float, other_va: float
             power_w=total_w,
             apparent_va=hypot(total_w, total_va),
         )
-        seen = watch(seen, sample, RULES)
+        seen = watch(seen, sample, rules)
     return seen
 
 
 OFF = (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "samples"),
+    [(StepRules(min_samples=40), 40), (StepRules(min_samples=100), 100), (StepRules(persist_s=60), 61)],
+)
+def test_a_long_persistence_is_over_when_it_says_and_tells_the_true_sampling_period(
+    rules: StepRules, samples: int
+) -> None:
+    kettle = (1500.0, 0.0)
+    assert follow([OFF] * 5 + [kettle] * (samples - 1), period_s=1, rules=rules).found is None
+    found = follow([OFF] * 5 + [kettle] * samples, period_s=1, rules=rules).found
+    assert found is not None
+    assert (found.duration_s, found.sampling_period_s) == (samples - 1, 1.0)
 
 
 @pytest.mark.parametrize("period_s", [1.0, 5.0, 30.0])
