@@ -291,9 +291,9 @@ class Control:
             judged=memory.next_judged,
             believed=memory.next_believed,
             watched=memory.next_watched,
-            # A sample from before the last read-back, or while a command is under way, says nothing of it.
+            # A sample from before a command's end, or while one is under way, says nothing of what it did.
             judges_relay=not memory.outstanding
-            and (memory.read_back_at is None or observation.at > memory.read_back_at),
+            and (memory.command_ended_at is None or observation.at > memory.command_ended_at),
         )
 
     def is_fresh(self, memory: CircuitMemory) -> bool:

@@ -18,7 +18,7 @@ from dormpower.books import control as books_control
 from dormpower.books import holds as books_holds
 from dormpower.books import permits, policies
 from dormpower.books import trips as books_trips
-from dormpower.books.tables import account_links, meter_points, rooms
+from dormpower.books.tables import account_links, commands, meter_points, rooms
 from dormpower.domain.arrears import NO_WARNINGS, Warnings
 from dormpower.domain.flags import STANDARD_MEANINGS, FlagMeanings
 from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, Reason, SupplyState, wanted_relay
@@ -90,7 +90,7 @@ class CircuitMemory:
     believed: bool = False  # the last register of this run was accepted
     sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
     earlier: ChannelSample | None = None  # the last one of earlier runs: its powers
-    read_back_at: datetime | None = None
+    command_ended_at: datetime | None = None  # samples from before it say nothing of what it did
     ours_open: bool = False
     opened_at: datetime | None = None
     sent: Relay | None = None
@@ -286,9 +286,17 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
     drawing = {
         alarm.circuit_id for alarm in books_alarms.active(connection) if alarm.kind == "open_but_drawing"
     }
+    last_ended = (
+        sa.select(commands.c.finished_at)
+        .where(commands.c.circuit_id == meter_points.c.circuit_id)
+        .order_by(commands.c.recorded_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     rows = connection.execute(
         sa.select(
             meter_points.c.circuit_id,
+            last_ended.label("command_ended_at"),
             meter_points.c.metered_wh,
             meter_points.c.relay,
             meter_points.c.flags,
@@ -304,6 +312,7 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
     for row in rows:
         memory = by_id[row.circuit_id]
         memory.metered_wh = row.metered_wh
+        memory.command_ended_at = row.command_ended_at
         memory.fresh_at = memory.observed_at = row.last_seen_at
         memory.earlier = ChannelSample(
             channel=memory.circuit.channel,

@@ -369,13 +369,13 @@ class Reconciler:
     ) -> None:
         memory.failures = failures
         memory.last_try_at = self._clock.real_now()
+        memory.command_ended_at = now
         if result.relay is not None:
             memory.judged = Judged(
                 relay=result.relay,
                 flags=memory.judged.flags,
                 drawing_samples=memory.judged.drawing_samples if result.relay is Relay.OPEN else 0,
             )
-            memory.read_back_at = now
         if not done:
             return
         memory.control, memory.expected_change_at = Control.SETTLED, None

@@ -13,6 +13,7 @@ Theory of operation. The relay as it was last judged is compared with the sample
 "Newly" matters after a maintenance reset: the relay is still open and its flag may still stand, but that trip
 has been dealt with; only another one is held again. A command of ours explains an open relay from the moment
 it is recorded until the relay is next seen closed, however the command ended: a lost answer is no electrician.
+Samples that were taken before a command's end, whenever they arrive, are not judged at all.
 
 Which flags explain an open relay, and which are alarms of their own, the model's profile says
 (`dormpower.domain.flags`). A flag's alarm stands while the flag does and the profile makes it one: what stands

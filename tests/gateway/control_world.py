@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -181,25 +181,30 @@ class World:
         power_factor: float | None = None,
         verdict: Verdict = Verdict.ACCEPTED,
         after_s: float = 30.0,
+        on_its_way_s: float = 0.0,
         only: str | None = None,
     ) -> None:
-        """Every circuit (or one) gives a sample, and everything that follows is carried out."""
+        """Every circuit (or one) gives a sample, and everything that follows is carried out.
+
+        What is given of the relay of a sample that was long `on_its_way_s` is not where the relay is now.
+        """
 
         async def go() -> None:
             self.clock.advance(after_s)
             now = self.clock.now()
+            taken_at = now - timedelta(seconds=on_its_way_s)
             found = []
             for circuit_id in self.circuits if only is None else [only]:
                 circuit = self.circuits[circuit_id]
                 self.metered[circuit_id] += wh
                 key = (circuit.module_id, 0)
                 shown = self.switch.relays.setdefault(key, Relay.CLOSED) if relay == "actual" else relay
-                if isinstance(shown, Relay):
+                if isinstance(shown, Relay) and not on_its_way_s:
                     self.switch.relays[key] = shown
                 found.append(
                     Observation(
                         circuit_id=circuit_id,
-                        at=now,
+                        at=taken_at,
                         verdict=verdict,
                         metered_wh=self.metered[circuit_id],
                         sample=ChannelSample(
@@ -219,7 +224,7 @@ class World:
                         "flags": ",".join(sorted(one.sample.flags)),
                     }
                     if one.fresh:
-                        values["last_seen_at"] = now
+                        values["last_seen_at"] = taken_at
                     connection.execute(
                         sa.update(meter_points)
                         .where(meter_points.c.circuit_id == one.circuit_id)
