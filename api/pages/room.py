@@ -108,7 +108,10 @@ def lift(visit: Visitor, lockout_id: str) -> Response:
     except ValidationError as fault:
         raise Refusal(Problem.INVALID, "reason: expected at most 200 characters on one line") from fault
     lockouts.lift_lockout(lockout_id, wanted, visit.allowed, visit.context)
-    return _back(visit)
+    # One over a scope has many rooms: back to the one on whose page it was lifted.
+    with visit.context.books.read() as connection:
+        lifted_at = rooms.open_room(connection, room_id=visit.form.get("room_id", ""))
+    return _back(visit) if lifted_at is None else _to_room(lifted_at)
 
 
 @router.post("/circuits/{circuit_id}/reset")
@@ -119,7 +122,11 @@ def reset(visit: Visitor, circuit_id: str) -> Response:
 
 
 def _back(visit: Visit) -> Response:
-    return see_other(path_of("/rooms/{room_id}", room_id=visit.allowed.room_id))
+    return _to_room(visit.allowed.room_id)
+
+
+def _to_room(room_id: str) -> Response:
+    return see_other(path_of("/rooms/{room_id}", room_id=room_id))
 
 
 def _find(visit: Visit, room_id: str) -> RoomView:

@@ -3,13 +3,14 @@
 import re
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from dormpower.books import alarms, control, holds
 from dormpower.books.tables import meter_points
 from dormpower.domain.holds import Reason
 
-OWN = "south-01-101"
+OWN, OTHER = "south-01-101", "south-01-102"
 
 
 def test_with_other_reasons_nobody_is_told_that_a_payment_alone_brings_the_supply_back(sqlite_place):
@@ -93,10 +94,21 @@ def test_a_lock_out_over_a_floor_is_lifted_as_a_whole_from_any_of_its_rooms(sqli
     browser = sqlite_place.browser("maintenance")
     wanted = {"scope": {"campus": "south", "building": "01", "floor": "1"}, "reason": "riser"}
     assert browser.post("/api/v1/lockouts", json=wanted, headers=headers).status_code == 202
-    page = browser.get(f"/rooms/{OWN}").text
+    page = browser.get(f"/rooms/{OTHER}").text
     assert "Remove the whole lock-out of maintenance" in page
     lift = re.search(r'action="(/lockouts/[^/]+/lift)"', page)[1]
+    named = re.search(r'name="room_id" value="([^"]+)"', page)[1]
     assert sqlite_place.post("admin", lift).status_code == 403
-    assert sqlite_place.post("maintenance", lift).status_code == 303
+    lifted = sqlite_place.post("maintenance", lift, room_id=named)
+    assert (lifted.status_code, lifted.headers["location"]) == (303, f"/rooms/{OTHER}")
     with sqlite_place.books.read() as connection:
         assert holds.standing(connection) == {}
+
+
+@pytest.mark.parametrize("named", ["", "no-such-room", "//elsewhere.example/", f"{OWN}/../../sign-out"])
+def test_lifting_leads_to_a_room_of_the_site_whatever_the_form_says(sqlite_place, named):
+    sqlite_place.post("maintenance", f"/circuits/{OWN}-ac/lockouts", reason="wiring")
+    page = sqlite_place.browser("maintenance").get(f"/rooms/{OWN}").text
+    lift = re.search(r'action="(/lockouts/[^/]+/lift)"', page)[1]
+    lifted = sqlite_place.post("maintenance", lift, room_id=named)
+    assert (lifted.status_code, lifted.headers["location"]) == (303, f"/rooms/{OWN}")
