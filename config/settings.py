@@ -23,6 +23,7 @@ from config.site_file import (
 from config.site_objects import to_feeders, to_line, to_modules, to_room
 from config.site_parsing import parse_site_file
 from config.yaml_source import read_yaml
+from dormpower.domain.openings import OpeningsPolicy
 from dormpower.domain.site import Site
 
 CONFIG_VARIABLE = "DORMPOWER_CONFIG"
@@ -106,6 +107,7 @@ class Settings:
     mqtt: MqttSettings | None
     api: ApiSettings
     gateway: GatewaySettings
+    openings: OpeningsPolicy  # in real seconds
     policies: PolicySettings
     languages: tuple[str, ...]
     rooms_path: Path | None
@@ -282,6 +284,7 @@ def _settings(
             fast_poll_s=file.gateway.fast_poll_s,
             missed_polls=file.gateway.missed_polls,
         ),
+        openings=_openings(file),
         policies=policies_of(file),
         languages=tuple(dict.fromkeys(file.languages)),
         rooms_path=folder / file.rooms_file if file.rooms_file else None,
@@ -390,3 +393,10 @@ def _first_line(key: str, path: Path, findings: Findings) -> str:
     if not value:
         findings.refuse(key, f"expected a secret in the file, got an empty one at {show_path(path)}")
     return value
+
+
+def _openings(file: SiteFile) -> OpeningsPolicy:
+    section, poll_s = file.alarms.building_opened, file.gateway.poll_s
+    return OpeningsPolicy(
+        circuits=section.circuits, share=section.share, window_s=section.polls * poll_s, poll_s=poll_s
+    )

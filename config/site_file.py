@@ -246,6 +246,22 @@ class PoliciesSection(Section):
     closings: ClosingsSection = Field(default=ClosingsSection(), description="{at_once: …, every_s: …}")
 
 
+class BuildingOpenedSection(Section):
+    """When relays of a building found open are one alarm."""
+
+    circuits: Int = Field(default=10, ge=2, le=100_000, description="2–100000 circuits")
+    share: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False, description="a share above 0, at most 1")
+    polls: Int = Field(default=2, ge=1, le=20, description="1–20 poll cycles")
+
+
+class AlarmsSection(Section):
+    """What is one alarm."""
+
+    building_opened: BuildingOpenedSection = Field(
+        default=BuildingOpenedSection(), description="{circuits: …, share: …, polls: …}"
+    )
+
+
 class RoomRow(Section):
     """One room, as a line of rooms.csv or an entry of `rooms`."""
 
@@ -286,6 +302,7 @@ class SiteFile(Section):
     calendar: CalendarSection = Field(
         default=CalendarSection(), description="{holidays: …, exceptions: […], exam_weeks: […]}"
     )
+    alarms: AlarmsSection = Field(default=AlarmsSection(), description="{building_opened: {circuits: …, …}}")
     policies: PoliciesSection = Field(default=PoliciesSection(), description="{prices: …, arrears: …}")
     languages: tuple[Literal["zh", "en"], ...] = Field(
         default=("zh", "en"), min_length=1, description="zh, en; the first is the default"

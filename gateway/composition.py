@@ -13,6 +13,7 @@ from config.settings import EmbeddedReadingsSettings, Settings
 from dormpower.clock import Clock
 from dormpower.domain.feeder_facts import SheddingPolicy
 from dormpower.domain.meter_state import PLAUSIBLE_VOLTAGE_V
+from dormpower.domain.openings import OpeningsPolicy
 from dormpower.domain.samples import Relay
 from dormpower.domain.scopes import Where, places
 from dormpower.domain.site import Circuit, Module, Room, Site
@@ -160,6 +161,20 @@ def shedding_policy(settings: Settings, *, shadow: bool, speed: float) -> Sheddi
         silent_s=max(policy.silent_s, 2 * settings.gateway.poll_s) * speed,
         power_stale_s=settings.stale_after_s * speed,
         follow_s=policy.follow_s * speed,
+    )
+
+
+def openings_policy(settings: Settings, *, speed: float) -> OpeningsPolicy:
+    """Return when openings are one condition of a building, in campus seconds.
+
+    When a relay was found open is known to a batch: the window is so much longer than its poll cycles.
+    """
+    policy = settings.openings
+    return replace(
+        policy,
+        window_s=(policy.window_s + policy.lag_s) * speed,
+        poll_s=policy.poll_s * speed,
+        lag_s=policy.lag_s * speed,
     )
 
 

@@ -24,6 +24,7 @@ from dormpower.books import (
     commands,
     intents,
     meter_changes,
+    openings,
     quarantines,
     shadow,
     shadow_alarms,
@@ -35,6 +36,7 @@ from dormpower.books.intents import Intent
 from dormpower.clock import Clock
 from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
+from dormpower.domain.openings import OpeningsPolicy
 from dormpower.domain.samples import Observation
 from dormpower.domain.silences import Cut
 from dormpower.domain.spread import SpreadPolicy
@@ -43,7 +45,15 @@ from gateway import circuit_alarms, policy_changes
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
-from gateway.looking import Look, Outcome, outcome_at_start, take_over, watch, watched_at_start
+from gateway.looking import (
+    Look,
+    Outcome,
+    newly_opened,
+    outcome_at_start,
+    take_over,
+    watch,
+    watched_at_start,
+)
 from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler, Room
@@ -81,8 +91,10 @@ class Control:
         spread: SpreadPolicy | None = None,
         room: Room | None = None,
         line_of: Mapping[str, str] | None = None,
+        openings_policy: OpeningsPolicy | None = None,
     ) -> None:
         self._books = books
+        self._openings_policy = openings_policy or OpeningsPolicy()
         self._clock = clock
         self._executor = executor
         self._zone = zone
@@ -277,6 +289,9 @@ class Control:
             memory.next_judged = outcome.judged
             latest[circuit_id] = outcome
             outcomes.append((memory, outcome))
+        opened = newly_opened((memories[one], outcome) for one, outcome in latest.items())
+        if opened:
+            openings.tell(connection, opened, policy=self._openings_policy, now=now)
         return lambda: self._take_over_batch(touched, outcomes)
 
     def _look_at(self, memory: CircuitMemory, observation: Observation, available_wh: int | None) -> Look:
@@ -348,6 +363,7 @@ class Control:
         with self._books.write() as connection:
             taken = intents.unhandled(connection, INTENTS_AT_ONCE)
             found = self._look_again(connection, {intent.circuit_id for intent in taken}, now)
+            openings.keep_up(connection, now=now)
             intents.mark_handled(connection, [intent.intent_id for intent in taken], now)
         return taken, found
 

@@ -238,6 +238,7 @@ class Decider:
             shadow=decision.shadow,
             expected_release_at=decision.expected_release_at,
             counted=counted,
+            alarmed=decision.reason is not Reason.OPENED_LOCALLY,  # told of with the others of the batch
             now=now,
         )
         if decision.reason in outcome.pending_cuts:

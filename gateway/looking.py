@@ -15,7 +15,7 @@ from dormpower.domain import trips
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import Warnings
 from dormpower.domain.confirming import ReadBack, contradicted, newly_confirmed
-from dormpower.domain.holds import Hold, SupplyState, wanted_relay
+from dormpower.domain.holds import Hold, Reason, SupplyState, wanted_relay
 from dormpower.domain.restoring import Restore, RestorePolicy
 from dormpower.domain.samples import ChannelSample, Relay
 from dormpower.domain.trips import Finding, Judged, TripFacts
@@ -212,6 +212,18 @@ def note_confirmations(
             evidence={"by": "sample", **trips.evidence_of(sample)},
             now=now,
         )
+
+
+def newly_opened(found: Iterable[tuple[CircuitMemory, Outcome]]) -> list[Hold]:
+    """Return the holds of relays that were found open by these looks; nobody was told of them yet."""
+    return [
+        hold
+        for memory, outcome in found
+        for hold in outcome.holds
+        if hold.reason is Reason.OPENED_LOCALLY
+        and not hold.shadow
+        and hold.hold_id not in {known.hold_id for known in memory.holds}
+    ]
 
 
 def take_over(memory: CircuitMemory, outcome: Outcome, *, judged: bool, now: datetime) -> None:

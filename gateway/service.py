@@ -33,6 +33,7 @@ from gateway.composition import (
     meter_points,
     mqtt_messages,
     mqtt_modules,
+    openings_policy,
 )
 from gateway.control import Control
 from gateway.drivers.modbus.switching import ModbusSwitch
@@ -121,6 +122,7 @@ class Gateway:
             stale_after_s=stale_after_s,
             reload=self._reload,
             wake=self._wake,
+            openings_policy=openings_policy(settings, speed=clock.speed),
         )
         self._limits = PowerLimits(
             books=self.books,

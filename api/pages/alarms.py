@@ -11,16 +11,20 @@ from starlette.responses import Response
 
 from api.pages.visit import PageRoute, Visit, Visitor, see_other
 from api.problems import Problem, Refusal, not_found
+from api.routers import scopes
 from api.routers.alarms import ShelvingRequest, acknowledge_alarm, shelve_alarm, unshelve_alarm
 from dormpower.books import alarm_steps, alarms, rooms, shelving
 from dormpower.books.alarms import Alarm
 from dormpower.books.shelving import AlarmFigures
+from dormpower.domain.alarms import AlarmKind
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 SHELVE_HOURS = (1, 8, 24, 72)
 _WAITING = 100
 _CLEARED = 20
+# A building whose circuits were found open is off for the same reason as one circuit.
+_LOAD_OFF = (AlarmKind.LOAD_OFF, AlarmKind.BUILDING_OPENED)
 
 Kind = Annotated[Literal["all", "load_off"], Query()]
 
@@ -99,17 +103,31 @@ def unshelve(visit: Visitor, alarm_id: str) -> Response:
     return _back(visit)
 
 
+@router.post("/alarms/{alarm_id}/reset")
+def reset(visit: Visitor, alarm_id: str) -> Response:
+    """Reset the building whose relays were found open, as its alarm suggests."""
+    try:
+        with visit.context.books.read() as connection:
+            alarm = alarms.get(connection, alarm_id)
+    except alarms.UnableToFindAlarmError as refusal:
+        raise not_found() from refusal
+    if alarm.kind != AlarmKind.BUILDING_OPENED:
+        raise not_found()
+    scopes.reset(scopes.ResetRequest(**alarm.detail["reset"]), visit.allowed, visit.context)
+    return _back(visit)
+
+
 def _back(visit: Visit) -> Response:
     return see_other("/alarms?kind=load_off" if visit.form.get("kind") == "load_off" else "/alarms")
 
 
 def _shown(visit: Visit, kind: str) -> Shown:
-    only, now = None if kind == "all" else kind, visit.context.clock.now()
+    only, now = None if kind == "all" else _LOAD_OFF, visit.context.clock.now()
     with visit.context.books.read() as connection:
-        new, waiting = alarms.worst_first(connection, acknowledged=False, kind=only, now=now, limit=_WAITING)
-        known, active = alarms.worst_first(connection, acknowledged=True, kind=only, now=now, limit=_WAITING)
-        aside, _ = alarms.listing(connection, kind=only, state="active", shelved=(True, now), limit=_WAITING)
-        cleared, _ = alarms.listing(connection, kind=only, state="cleared", acknowledged=True, limit=_CLEARED)
+        new, waiting = alarms.worst_first(connection, acknowledged=False, kinds=only, now=now, limit=_WAITING)
+        known, active = alarms.worst_first(connection, acknowledged=True, kinds=only, now=now, limit=_WAITING)
+        aside, _ = alarms.listing(connection, kinds=only, state="active", shelved=(True, now), limit=_WAITING)
+        cleared, _ = alarms.listing(connection, kinds=only, state="cleared", acknowledged=True, limit=_CLEARED)
         figures = shelving.figures(connection, now=now)
         circuit_ids = [one.circuit_id for one in (*new, *known, *aside, *cleared) if one.circuit_id]
         places = rooms.rooms_of_circuits(connection, circuit_ids=circuit_ids)

@@ -103,7 +103,7 @@ def questions(visit: Visit, room: RoomView, shown: Mapping[str, Mapping[str, Any
             disputes, _ = reviews.listing(connection, circuit_id=view.circuit_id, spans=spans, limit=_QUESTIONS)
             suspected, _ = alarms.listing(
                 connection,
-                kind=AlarmKind.PROHIBITED_LOAD,
+                kinds=(AlarmKind.PROHIBITED_LOAD,),
                 circuit_id=view.circuit_id,
                 spans=spans,
                 limit=_SUSPICIONS,

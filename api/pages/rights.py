@@ -49,6 +49,7 @@ PAGES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/alarms/{alarm_id}/acknowledge"): Rule(roles=_MAINTENANCE),
     ("POST", "/alarms/{alarm_id}/shelve"): Rule(roles=_MAINTENANCE),
     ("POST", "/alarms/{alarm_id}/unshelve"): Rule(roles=_MAINTENANCE),
+    ("POST", "/alarms/{alarm_id}/reset"): Rule(roles=_MAINTENANCE),
 }
 
 # Where each role begins.

@@ -137,7 +137,7 @@ def list_alarms(wanted: Annotated[AlarmsQuery, Query()], allowed: Allowed, conte
     with context.books.read() as connection:
         page, next_cursor = alarms.listing(
             connection,
-            kind=wanted.kind,
+            kinds=None if wanted.kind is None else (wanted.kind,),
             state=wanted.state,
             acknowledged=wanted.acknowledged,
             building=wanted.building,
@@ -183,7 +183,7 @@ def list_of_circuit(
     with context.books.read() as connection:
         page, next_cursor = alarms.listing(
             connection,
-            kind=AlarmKind.PROHIBITED_LOAD,
+            kinds=(AlarmKind.PROHIBITED_LOAD,),
             circuit_id=circuit_id,
             spans=allowed.spans,
             limit=wanted.limit,

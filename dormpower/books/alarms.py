@@ -1,6 +1,10 @@
-"""Alarms in the books: one active alarm for one condition; every step leaves an event with it."""
+"""Alarms in the books: one active alarm for one condition; every step leaves an event with it.
 
-from collections.abc import Sequence
+Where an alarm of a larger subject comes to tell of the condition, the smaller one is cleared and *folded into*
+it: what was done with it stays on record, and nobody is asked to take note of it any more.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -42,6 +46,7 @@ class Alarm:
     acknowledged_by: str | None
     shelved_until_at: datetime | None
     shelved_by: str | None
+    folded_into: str | None
     detail: dict[str, Any]
 
 
@@ -98,9 +103,18 @@ def raise_alarm(
 
 
 def clear_alarm(
-    connection: Connection, *, kind: str, subject_kind: str, subject_id: str, now: datetime
+    connection: Connection,
+    *,
+    kind: str,
+    subject_kind: str,
+    subject_id: str,
+    now: datetime,
+    folded_into: str | None = None,
 ) -> str | None:
-    """Clear the condition's active alarm and return its id; None where none is active."""
+    """Clear the condition's active alarm and return its id; None where none is active.
+
+    `folded_into` is the alarm of a larger subject that tells of the condition from now on.
+    """
     alarm_id = connection.scalar(
         sa.select(alarms.c.alarm_id)
         .where(
@@ -113,10 +127,25 @@ def clear_alarm(
     )
     if alarm_id is None:
         return None
-    connection.execute(sa.update(alarms).where(alarms.c.alarm_id == alarm_id).values(cleared_at=now))
-    alarm_steps.append(connection, alarm_id=alarm_id, step="cleared", actor=alarm_steps.SYSTEM, now=now)
+    connection.execute(
+        sa.update(alarms).where(alarms.c.alarm_id == alarm_id).values(cleared_at=now, folded_into=folded_into)
+    )
+    alarm_steps.append(
+        connection,
+        alarm_id=alarm_id,
+        step="cleared",
+        actor=alarm_steps.SYSTEM,
+        detail=None if folded_into is None else {"folded_into": folded_into},
+        now=now,
+    )
     events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
     return str(alarm_id)
+
+
+def write_detail(connection: Connection, *, alarm_id: str, detail: Mapping[str, Any], now: datetime) -> None:
+    """Write what has become of an active alarm's condition."""
+    connection.execute(sa.update(alarms).where(alarms.c.alarm_id == alarm_id).values(detail=dict(detail)))
+    events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
 
 
 def acknowledge(connection: Connection, *, alarm_id: str, actor: str, now: datetime) -> Alarm:
@@ -162,18 +191,18 @@ def get(connection: Connection, alarm_id: str, *, lock: bool = False) -> Alarm:
     return Alarm(**row)
 
 
-def active(connection: Connection) -> list[Alarm]:
-    """Return all active alarms, oldest first: what a gateway knows after a restart."""
-    rows = connection.execute(
-        sa.select(alarms).where(alarms.c.cleared_at.is_(None)).order_by(alarms.c.alarm_id)
-    )
-    return [Alarm(**row) for row in rows.mappings()]
+def active(connection: Connection, *, kind: str | None = None) -> list[Alarm]:
+    """Return all active alarms, or those of a kind, oldest first: what a gateway knows after a restart."""
+    query = sa.select(alarms).where(alarms.c.cleared_at.is_(None)).order_by(alarms.c.alarm_id)
+    if kind is not None:
+        query = query.where(alarms.c.kind == kind)
+    return [Alarm(**row) for row in connection.execute(query).mappings()]
 
 
 def listing(
     connection: Connection,
     *,
-    kind: str | None = None,
+    kinds: Collection[str] | None = None,
     state: Literal["active", "cleared"] | None = None,
     acknowledged: bool | None = None,
     building: str | None = None,
@@ -185,8 +214,8 @@ def listing(
 ) -> tuple[list[Alarm], str | None]:
     """Return a page of alarms, newest first, and the cursor of the next page (None at the end).
 
-    `spans` bounds when they were raised (None: ever). `shelved` chooses those that are put aside at an instant,
-    or the others.
+    `kinds` are those wanted (None: all). `spans` bounds when they were raised (None: ever). `shelved` chooses
+    those that are put aside at an instant, or the others.
     """
     query = sa.select(alarms).where(within(spans, alarms.c.raised_at)).order_by(alarms.c.alarm_id.desc())
     if circuit_id is not None:
@@ -195,8 +224,8 @@ def listing(
         aside, at = shelved
         put_aside = sa.func.coalesce(alarms.c.shelved_until_at > at, sa.false())
         query = query.where(put_aside if aside else sa.not_(put_aside))
-    if kind is not None:
-        query = query.where(alarms.c.kind == kind)
+    if kinds is not None:
+        query = query.where(alarms.c.kind.in_(sorted(kinds)))
     if state is not None:
         query = query.where(
             alarms.c.cleared_at.is_(None) if state == "active" else alarms.c.cleared_at.is_not(None)
@@ -221,21 +250,22 @@ def worst_first(
     *,
     acknowledged: bool,
     now: datetime,
-    kind: str | None = None,
+    kinds: Collection[str] | None = None,
     limit: int = MAX_LISTED,
 ) -> tuple[list[Alarm], int]:
     """Return what a person has to look at, the worst of it first, and how much of it there is in all.
 
     Unacknowledged: all that waits, active ones first; acknowledged: what is still active. What is put aside is
-    left out. In a flood the list is cut behind the least urgent, never before an older critical one.
+    left out, and what another alarm tells of since. In a flood the list is cut behind the least urgent, never
+    before an older critical one.
     """
     condition: sa.ColumnElement[bool] = sa.func.coalesce(alarms.c.shelved_until_at <= now, sa.true())
     if acknowledged:
         condition &= alarms.c.acknowledged_at.is_not(None) & alarms.c.cleared_at.is_(None)
     else:
-        condition &= alarms.c.acknowledged_at.is_(None)
-    if kind is not None:
-        condition &= alarms.c.kind == kind
+        condition &= alarms.c.acknowledged_at.is_(None) & alarms.c.folded_into.is_(None)
+    if kinds is not None:
+        condition &= alarms.c.kind.in_(sorted(kinds))
     rank = sa.case({one.value: place for place, one in enumerate(Priority)}, value=alarms.c.priority)
     cleared = sa.case((alarms.c.cleared_at.is_(None), 0), else_=1)
     rows = connection.execute(

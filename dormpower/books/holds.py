@@ -16,14 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books import alarms, audit_log, events, intents, states
+from dormpower.books import audit_log, events, intents, load_off, openings, states
 from dormpower.books.ids import new_id
 from dormpower.books.tables import circuits, holds
-from dormpower.domain.alarms import PRIORITIES, AlarmKind
-from dormpower.domain.holds import LOAD_OFF_REASONS, RESETTABLE, Hold, Reason
-
-# A feeder that sheds is one alarm of its own, not one for each of its circuits.
-_ALARMED = LOAD_OFF_REASONS - {Reason.SHED}
+from dormpower.domain.holds import RESETTABLE, Hold, Reason
 
 _COLUMNS = (
     holds.c.hold_id,
@@ -80,11 +76,13 @@ def place(
     note: str | None = None,
     scoped_hold_id: str = "",
     counted: bool = False,
+    alarmed: bool = True,
 ) -> str:
     """Place a hold and return its id; where the same one stands already, that one's id, and nothing is written.
 
     The same one: same circuit, reason, holder, shadow and scoped hold. `placed_by` is `rule:NAME` or a user.
-    `counted`: it is one of those that the breaker counts (invariant 24).
+    `counted`: it is one of those that the breaker counts (invariant 24). Not `alarmed`: the caller tells of it
+    with others in the same transaction (`books.openings`).
     """
     states.lock(connection, circuit_id)
     standing_id = connection.scalar(
@@ -124,16 +122,9 @@ def place(
         detail={"hold_id": hold_id, "shadow": shadow, "holder": holder, "note": note, **dict(evidence)},
         now=now,
     )
-    if reason in _ALARMED and not shadow:
-        alarms.raise_alarm(
-            connection,
-            kind=AlarmKind.LOAD_OFF,
-            priority=PRIORITIES[AlarmKind.LOAD_OFF],
-            subject_kind="circuit",
-            subject_id=circuit_id,
-            circuit_id=circuit_id,
-            detail={"reason": reason.value, "hold_id": hold_id, **dict(evidence)},
-            now=now,
+    if alarmed and load_off.is_alarmed(reason, shadow=shadow):
+        load_off.tell(
+            connection, circuit_id=circuit_id, reason=reason, hold_id=hold_id, evidence=evidence, now=now
         )
     return hold_id
 
@@ -360,15 +351,9 @@ def _release(
         detail={"hold_id": hold.hold_id, "shadow": hold.shadow, **dict(evidence)},
         now=now,
     )
-    remaining = standing(connection, [hold.circuit_id]).get(hold.circuit_id, ())
-    if not any(member.reason in _ALARMED and not member.shadow for member in remaining):
-        alarms.clear_alarm(
-            connection,
-            kind=AlarmKind.LOAD_OFF,
-            subject_kind="circuit",
-            subject_id=hold.circuit_id,
-            now=now,
-        )
+    load_off.clear_if_over(connection, hold.circuit_id, now=now)
+    if hold.reason is Reason.OPENED_LOCALLY:
+        openings.clear_if_over(connection, hold.hold_id, now=now)
     return 1
 
 

@@ -1,8 +1,8 @@
 """A reset over a part of the site: what a reset of each circuit in it would release, nothing else (CONTRACT).
 
-After a return of power a building may have a hundred relays that came up open; each is a hold and an alarm of
-its own. A few circuits go in each transaction, so that nobody waits for the books meanwhile; a reset that is
-cut off is asked for again: what is done is done.
+After a return of supply a building may have hundreds of relays that came up open; each is a hold of its own. A
+few circuits go in each transaction, so that nobody waits for the books meanwhile; a reset that is cut off is
+asked for again: what is done is done.
 """
 
 from dataclasses import dataclass

@@ -63,7 +63,10 @@ def unshelve(connection: Connection, *, alarm_id: str, actor: str, now: datetime
 
 
 def figures(connection: Connection, *, now: datetime) -> AlarmFigures:
-    """Count alarms: active, not acknowledged, put aside, standing for a day, raised in the last ten minutes."""
+    """Count alarms: active, not acknowledged, put aside, standing for a day, raised in the last ten minutes.
+
+    What was folded into another alarm is one condition with it, and counts once.
+    """
     active = alarms.c.cleared_at.is_(None)
     counted = connection.execute(
         sa.select(
@@ -71,7 +74,9 @@ def figures(connection: Connection, *, now: datetime) -> AlarmFigures:
             _count(active & alarms.c.acknowledged_at.is_(None)),
             _count(active & (alarms.c.shelved_until_at > now)),
             _count(active & (alarms.c.raised_at <= now - timedelta(seconds=STANDING_AFTER_S))),
-            _count(alarms.c.raised_at > now - timedelta(seconds=FLOOD_WINDOW_S)),
+            _count(
+                (alarms.c.raised_at > now - timedelta(seconds=FLOOD_WINDOW_S)) & alarms.c.folded_into.is_(None)
+            ),
         ).where(active | (alarms.c.raised_at > now - timedelta(seconds=FLOOD_WINDOW_S)))
     ).one()
     names = ("active", "unacknowledged", "shelved", "standing", "raised_lately")

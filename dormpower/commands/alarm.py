@@ -1,5 +1,6 @@
 """`dormpower alarm`: what is wrong now, taking note of it, putting it aside."""
 
+import json
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import typer
 
 from config.settings import load
 from dormpower.books import alarms, shelving
+from dormpower.books.alarms import Alarm
 from dormpower.commands.opening import ConfigOption, JsonOption, campus_now, operator, site_books
 from dormpower.commands.showing import BuildingOption, CursorOption, LimitOption, show_json, show_table
 from dormpower.domain.alarms import LONGEST_SHELVING_S, AlarmKind
@@ -48,7 +50,7 @@ def list_alarms(
     with site_books(settings) as books, books.read() as connection:
         found, next_cursor = alarms.listing(
             connection,
-            kind=kind,
+            kinds=None if kind is None else (kind,),
             state=None if state == "all" else state,
             acknowledged=False if unacknowledged else None,
             shelved=None if shelved is None else (shelved, now),
@@ -76,6 +78,18 @@ def list_alarms(
         ),
         zone=settings.zone,
         next_cursor=next_cursor,
+    )
+    for one in found:
+        if one.kind == AlarmKind.BUILDING_OPENED and one.cleared_at is None:
+            typer.echo(_opened(one), err=True)
+
+
+def _opened(alarm: Alarm) -> str:
+    """Say how a building whose relays were found open comes back."""
+    body = json.dumps(alarm.detail["reset"], ensure_ascii=False)
+    return (
+        f"{alarm.alarm_id}: {alarm.detail['standing']} of {alarm.detail['circuits']} circuits of "
+        f"{alarm.subject_id} are still off; after a look at the building: POST /api/v1/resets {body}"
     )
 
 

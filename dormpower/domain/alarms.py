@@ -45,6 +45,7 @@ class AlarmKind(StrEnum):
     FEEDER_OVERLOADED = "feeder_overloaded"
     FEEDER_UNKNOWN = "feeder_unknown"
     MAX_OFF_EXCEEDED = "max_off_exceeded"
+    BUILDING_OPENED = "building_opened"
 
 
 class Priority(StrEnum):
@@ -79,6 +80,7 @@ PRIORITIES: Mapping[AlarmKind, Priority] = MappingProxyType(
         AlarmKind.FEEDER_OVERLOADED: Priority.HIGH,
         AlarmKind.FEEDER_UNKNOWN: Priority.HIGH,
         AlarmKind.MAX_OFF_EXCEEDED: Priority.MEDIUM,
+        AlarmKind.BUILDING_OPENED: Priority.HIGH,
     }
 )
 

@@ -10,7 +10,18 @@ from typer.testing import CliRunner
 
 from config.settings import load
 from dormpower import cli
-from dormpower.books import alarms, control, feeders, holds, intents, migration, permits, reviews, shadow_alarms
+from dormpower.books import (
+    alarms,
+    control,
+    feeders,
+    holds,
+    intents,
+    migration,
+    openings,
+    permits,
+    reviews,
+    shadow_alarms,
+)
 from dormpower.books.database import Books, open_books
 from dormpower.books.sites import sync_site
 from dormpower.books.tables import audit_log
@@ -18,6 +29,7 @@ from dormpower.commands.opening import campus_now, operator
 from dormpower.domain.days import CampusDays
 from dormpower.domain.feeder_facts import Demand, FeederState, Source
 from dormpower.domain.holds import Reason
+from dormpower.domain.openings import OpeningsPolicy
 
 SITE = """
 site: {id: s, name: S, zone: Asia/Shanghai}
@@ -283,3 +295,16 @@ def test_instants_and_days_that_no_calendar_holds_are_wrong_usage(desk: Desk, ar
     assert refused.exit_code == 2, refused.output
     assert "2000 to 2199" in refused.output
     assert desk.json("permit", "list")["items"] == []
+
+
+def test_a_building_found_open_is_listed_with_the_way_back(desk):
+    desk.place(reason=Reason.OPENED_LOCALLY)
+    desk.place("r-1-lighting", reason=Reason.OPENED_LOCALLY)
+    with desk.books.write() as connection:
+        found = [hold for one in holds.standing(connection).values() for hold in one]
+        openings.tell(connection, found, policy=OpeningsPolicy(circuits=2), now=desk.now)
+    listed = desk.run("alarm", "list", "--building", "03")
+    assert "building_opened" in listed.stdout
+    assert "2 of 2 circuits of south/03 are still off" in listed.stderr
+    assert 'POST /api/v1/resets {"scope": {"campus": "south", "building": "03"}}' in listed.stderr
+    assert len(desk.json("alarm", "list")["items"]) == 1

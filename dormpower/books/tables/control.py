@@ -25,6 +25,7 @@ holds = Table(
     Column("released_by", String),
     Column("release_evidence", Json),
     Column("counted", Boolean, nullable=False, server_default=sa.false()),  # by the breaker (invariant 24)
+    Column("alarm_id", String),  # the building's alarm that tells of it; null: the circuit's own
     sa.Index(
         "uq_holds_standing",
         "circuit_id",
@@ -37,6 +38,7 @@ holds = Table(
         postgresql_where=sa.text("released_at IS NULL"),
     ),
     Index("ix_holds_circuit_id_placed_at", "circuit_id", "placed_at"),
+    Index("ix_holds_alarm_id_released_at", "alarm_id", "released_at"),
 )
 
 # A lock-out, emergency or vacancy over a part of the site, by one person: one hold on each circuit in it, those
@@ -189,7 +191,7 @@ alarms = Table(
     Column("alarm_id", String, primary_key=True),
     Column("kind", String, nullable=False),
     Column("priority", String, nullable=False),  # critical|high|medium|low
-    Column("subject_kind", String, nullable=False),  # circuit|module|line|feeder|site
+    Column("subject_kind", String, nullable=False),  # circuit|module|line|feeder|building|site
     Column("subject_id", String, nullable=False),
     Column("circuit_id", String),
     Column("module_id", String),
@@ -201,6 +203,9 @@ alarms = Table(
     Column("acknowledged_by", String),
     Column("shelved_until_at", Instant),  # put aside until then; the condition is watched all the same
     Column("shelved_by", String),
+    Column(
+        "folded_into", String
+    ),  # the alarm of a larger subject that tells of its condition since it was cleared
     Column("detail", Json, nullable=False),
     sa.Index(
         "uq_alarms_active",
