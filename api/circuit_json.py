@@ -60,7 +60,7 @@ class HoldJson(BaseModel):
     """One reason why a circuit must be off."""
 
     hold_id: str
-    reason: Reason
+    reason: Reason | str = Field(description="One that this version does not know stands as its bare code.")
     since_at: datetime
     release: Release
     expected_release_at: datetime | None

@@ -21,7 +21,7 @@ from dormpower.books import trips as books_trips
 from dormpower.books.tables import account_links, commands, meter_points, rooms
 from dormpower.domain.arrears import NO_WARNINGS, Warnings
 from dormpower.domain.flags import STANDARD_MEANINGS, FlagMeanings
-from dormpower.domain.holds import TRIPS_AND_SHEDS, Hold, Reason, SupplyState, wanted_relay
+from dormpower.domain.holds import TRIPS_AND_SHEDS, AnyReason, Hold, Reason, SupplyState, wanted_relay
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.reconcile import Control
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
@@ -98,7 +98,7 @@ class CircuitMemory:
     failures: int = 0
     last_try_at: datetime | None = None
     after_trip_or_shed: bool = False
-    freed_of: frozenset[Reason] = frozenset()  # what kept it off last
+    freed_of: frozenset[AnyReason] = frozenset()  # what kept it off last
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()
     # what the rules make of the samples, by rule; `kept` is as much of it as the books hold

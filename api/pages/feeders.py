@@ -11,7 +11,7 @@ from api.pages.visit import PageRoute, Visit, Visitor
 from dormpower.books import fairness, feeders, reports, reviews
 from dormpower.domain.days import CampusDays
 from dormpower.domain.evidence import shown_evidence
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import reason_of
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -55,7 +55,7 @@ def show_reports(visit: Visitor, days: Annotated[Literal["7", "30", "90"], Query
         (
             one,
             evidence_json(
-                shown_evidence(Reason(one.reason), one.evidence), decided_at=one.from_at, reader=reader
+                shown_evidence(reason_of(one.reason), one.evidence), decided_at=one.from_at, reader=reader
             ),
         )
         for one in would

@@ -10,7 +10,7 @@ from babel.dates import format_date, format_datetime
 from babel.numbers import format_currency, format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dormpower.messages.catalogue import Language, text
+from dormpower.messages.catalogue import Language, text, word
 
 _LOCALES = {"zh": "zh_CN", "en": "en"}
 _INSTANTS = {"zh": "y年M月d日 HH:mm", "en": "d MMM y, HH:mm"}
@@ -48,6 +48,10 @@ class Wording:
     def t(self, code: str, **params: object) -> str:
         """Return a sentence of the catalogue."""
         return text(code, params, self.language)
+
+    def word(self, group: str, member: str) -> str:
+        """Return the word for one of a group that stands in the books."""
+        return word(group, member, self.language)
 
     def explained(self, code: str, params: dict[str, Any]) -> str:
         """Return a sentence whose code and parameters come from the rules."""

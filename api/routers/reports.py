@@ -18,7 +18,7 @@ from api.roles import PREFIX
 from dormpower.books import fairness, feeders, reports, reviews, shadow_alarms
 from dormpower.domain.days import CampusDays
 from dormpower.domain.evidence import prohibited_evidence, shown_evidence
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import Reason, reason_of
 
 router = APIRouter(prefix=PREFIX, tags=["reports"])
 
@@ -89,7 +89,7 @@ class ShadowJson(BaseModel):
     room_id: str
     campus: str
     building: str
-    reason: Reason
+    reason: Reason | str
     placed_by: str
     from_at: datetime
     to_at: datetime | None
@@ -250,7 +250,7 @@ def shadow_report(
     reader = reader_of(request, context, allowed.spans)
     items = []
     for one in page:
-        evidence = shown_evidence(Reason(one.reason), one.evidence)
+        evidence = shown_evidence(reason_of(one.reason), one.evidence)
         items.append(
             {
                 **_fields(one, ShadowJson),

@@ -36,11 +36,11 @@ class TimelineEntry(BaseModel):
     read_back_relay: str | None = None
     step: Literal["placed", "released"] | None = None
     hold_id: str | None = None
-    reason: Reason | None = None
+    reason: Reason | str | None = None
     release: Release | None = None
     expected_release_at: datetime | None = None
     command_id: str | None = None
-    reasons: list[Reason] | None = None
+    reasons: list[Reason | str] | None = None
     attempt: int | None = None
     finished_at: datetime | None = None
     read_back_at: datetime | None = None

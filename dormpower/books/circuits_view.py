@@ -30,7 +30,14 @@ from dormpower.domain import forecast
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import ArrearsPolicy, Level, Warnings, cut_not_before_at, level_of
 from dormpower.domain.days import ONE_DAY
-from dormpower.domain.holds import STATE_OF_REASONS, Hold, Reason, SupplyState, supply_state
+from dormpower.domain.holds import (
+    LOAD_OFF_REASONS,
+    STATE_OF_REASONS,
+    Hold,
+    Reason,
+    SupplyState,
+    supply_state,
+)
 from dormpower.domain.scopes import Scoped, Where
 
 
@@ -117,7 +124,7 @@ def state_is(
             holds.c.circuit_id == circuit_id,
             holds.c.released_at.is_(None),
             holds.c.shadow.is_(False),
-            holds.c.reason.in_([reason.value for reason in reasons]),
+            _reason_among(reasons),
         )
         if one is state:
             return sa.and_(held, *(sa.not_(other) for other in before))
@@ -127,6 +134,14 @@ def state_is(
     )
     last = seen if state is SupplyState.NORMAL else sa.not_(seen)
     return sa.and_(last, *(sa.not_(other) for other in before))
+
+
+def _reason_among(members: frozenset[Reason]) -> sa.ColumnElement[bool]:
+    """The condition of `domain.holds.is_among`."""
+    known = holds.c.reason.in_([reason.value for reason in members])
+    if members is not LOAD_OFF_REASONS:
+        return known
+    return sa.or_(known, holds.c.reason.not_in([reason.value for reason in Reason]))
 
 
 _OPEN_BUT_DRAWING = sa.exists().where(

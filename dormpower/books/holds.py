@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from dormpower.books import audit_log, events, intents, load_off, openings, states
 from dormpower.books.ids import new_id
 from dormpower.books.tables import circuits, holds
-from dormpower.domain.holds import RESETTABLE, Hold, Reason
+from dormpower.domain.holds import RESETTABLE, AnyReason, Hold, Reason, reason_of
 
 _COLUMNS = (
     holds.c.hold_id,
@@ -66,7 +66,7 @@ def place(
     connection: Connection,
     *,
     circuit_id: str,
-    reason: Reason,
+    reason: AnyReason,
     placed_by: str,
     evidence: Mapping[str, Any],
     now: datetime,
@@ -190,9 +190,9 @@ def standing(connection: Connection, circuit_ids: Sequence[str] | None = None) -
     return {circuit_id: tuple(members) for circuit_id, members in found.items()}
 
 
-def last_released(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, frozenset[Reason]]:
+def last_released(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, frozenset[AnyReason]]:
     """Return the reasons of the enforced holds that went last, by circuit."""
-    found: dict[str, frozenset[Reason]] = {}
+    found: dict[str, frozenset[AnyReason]] = {}
     for start in range(0, len(circuit_ids), _MANY):
         enforced = sa.and_(
             holds.c.circuit_id.in_(list(circuit_ids[start : start + _MANY])), holds.c.shadow.is_(sa.false())
@@ -209,7 +209,7 @@ def last_released(connection: Connection, circuit_ids: Sequence[str]) -> dict[st
             .where(enforced)
         )
         for row in rows:
-            found[row.circuit_id] = found.get(row.circuit_id, frozenset()) | {Reason(row.reason)}
+            found[row.circuit_id] = found.get(row.circuit_id, frozenset()) | {reason_of(row.reason)}
     return found
 
 
@@ -328,7 +328,7 @@ def _find(
 
 def _gather(rows: sa.CursorResult[Any], found: dict[str, list[Hold]]) -> None:
     for row in rows.mappings():
-        hold = Hold(**{**row, "reason": Reason(row["reason"])})
+        hold = Hold(**{**row, "reason": reason_of(row["reason"])})
         found.setdefault(hold.circuit_id, []).append(hold)
 
 

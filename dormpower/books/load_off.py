@@ -11,14 +11,14 @@ from dormpower.books import alarms
 from dormpower.books.tables import alarms as alarms_table
 from dormpower.books.tables import holds
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
-from dormpower.domain.holds import LOAD_OFF_REASONS, Reason
+from dormpower.domain.holds import LOAD_OFF_REASONS, AnyReason, Reason
 
 # A feeder that sheds is one alarm of its own, not one for each of its circuits.
 _ALARMED = LOAD_OFF_REASONS - {Reason.SHED}
 _MANY = 500  # circuit ids in one IN list
 
 
-def is_alarmed(reason: Reason, *, shadow: bool) -> bool:
+def is_alarmed(reason: AnyReason, *, shadow: bool) -> bool:
     """Whether a hold of this reason is told to maintenance."""
     return reason in _ALARMED and not shadow
 
@@ -27,7 +27,7 @@ def tell(
     connection: Connection,
     *,
     circuit_id: str,
-    reason: Reason,
+    reason: AnyReason,
     hold_id: str,
     evidence: Mapping[str, Any],
     now: datetime,

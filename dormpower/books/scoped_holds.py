@@ -21,7 +21,7 @@ from dormpower.books.database import Books
 from dormpower.books.ids import new_id
 from dormpower.books.tables import circuits, rooms, scoped_holds
 from dormpower.books.tables import holds as holds_table
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import AnyReason, Reason, reason_of
 from dormpower.domain.scopes import Scope
 
 AT_ONCE = 15  # circuits in one transaction: about 50 ms on SQLite
@@ -47,7 +47,7 @@ class ScopedHold:
     """
 
     scoped_hold_id: str
-    reason: Reason
+    reason: AnyReason
     scope: Scope
     holder: str
     note: str
@@ -325,7 +325,7 @@ def _scoped(connection: Connection, condition: sa.ColumnElement[bool]) -> Iterat
         all_open = row["circuits"] is not None and row["confirmed_open"] == row["circuits"]
         yield ScopedHold(
             scoped_hold_id=row["scoped_hold_id"],
-            reason=Reason(row["reason"]),
+            reason=reason_of(row["reason"]),
             scope=Scope(**{part: row[part] for part in PARTS}),
             holder=row["holder"],
             note=row["note"],

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from dormpower.books.residencies import Span, within
 from dormpower.books.tables import commands, holds, state_changes
 from dormpower.books.types import from_ms, to_ms
-from dormpower.domain.holds import Hold, Reason
+from dormpower.domain.holds import Hold, reason_of
 from dormpower.domain.timeline import CommandSent, Entry, HoldPlaced, HoldReleased, StateChanged
 
 MAX_LISTED = 200
@@ -138,7 +138,9 @@ def _after(cursor: str, sources: Sequence[_Source]) -> tuple[datetime, int, Any]
 
 
 def _hold(row: sa.RowMapping) -> Hold:
-    return Hold(**{field.name: row[field.name] for field in fields(Hold)} | {"reason": Reason(row["reason"])})
+    return Hold(
+        **{field.name: row[field.name] for field in fields(Hold)} | {"reason": reason_of(row["reason"])}
+    )
 
 
 def _placed(row: sa.RowMapping) -> HoldPlaced:
@@ -183,4 +185,4 @@ def _sent(row: sa.RowMapping) -> CommandSent:
 
 def _reasons(written: Iterable[dict[str, Any]]) -> list[str]:
     """Return the reasons of the holds behind a command, each once, in the order of the holds."""
-    return list(dict.fromkeys(Reason(one["reason"]).value for one in written))
+    return list(dict.fromkeys(str(one["reason"]) for one in written))

@@ -22,7 +22,7 @@ from dormpower.commands.showing import (
 )
 from dormpower.domain.days import CampusDays
 from dormpower.domain.evidence import prohibited_evidence, shown_evidence
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import Reason, reason_of
 from dormpower.messages.catalogue import text
 
 app = typer.Typer(
@@ -133,7 +133,7 @@ def shadow_report(
         )
 
     def why(one: reports.WouldHaveBeenOff) -> str | None:
-        evidence = shown_evidence(Reason(one.reason), one.evidence)
+        evidence = shown_evidence(reason_of(one.reason), one.evidence)
         return None if evidence is None else text(evidence.code, evidence.params, language, zone=settings.zone)
 
     if as_json:

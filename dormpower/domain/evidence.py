@@ -13,7 +13,7 @@ from typing import Any
 
 from dormpower.domain.curfew import OUTAGE_CAUSE
 from dormpower.domain.feeder_facts import Why
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import AnyReason, Reason, UnknownReason
 from dormpower.domain.units import format_kwh
 
 MAX_SAMPLES = 20
@@ -37,9 +37,12 @@ class Evidence:
     samples: tuple[ShownSample, ...] = ()
 
 
-def shown_evidence(reason: Reason, evidence: Mapping[str, Any]) -> Evidence | None:
-    """Return what is shown of a decision's evidence; None where a person's word is all there is."""
-    show = _SHOWN[reason]
+def shown_evidence(reason: AnyReason, evidence: Mapping[str, Any]) -> Evidence | None:
+    """Return what is shown of a decision's evidence; None where a person's word is all there is.
+
+    What an unknown reason's evidence means, and of whom, nobody here can tell: nothing of it is shown.
+    """
+    show = None if isinstance(reason, UnknownReason) else _SHOWN[reason]
     return None if show is None else show(evidence)
 
 

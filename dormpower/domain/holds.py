@@ -13,6 +13,7 @@ report: "reported open" is never called dead.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,6 +37,28 @@ class Reason(StrEnum):
     SHED = "shed"
     ARREARS = "arrears"
     CURFEW = "curfew"
+
+
+class UnknownReason(str):
+    """A reason that this version does not know: books that a newer one wrote. Told by its bare code."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The code."""
+        return str(self)
+
+
+AnyReason = Reason | UnknownReason  # of what stands in the books
+
+
+def reason_of(code: str) -> AnyReason:
+    """Return the reason that is on record as this code."""
+    try:
+        return Reason(code)
+    except ValueError:
+        return UnknownReason(code)
 
 
 class Release(StrEnum):
@@ -88,7 +111,7 @@ RESETTABLE = frozenset({Reason.OVERLOAD, Reason.PROHIBITED, Reason.MODULE_TRIP, 
 # After these a closing needs fresh evidence that the module is there (DESIGN §3.5).
 TRIPS_AND_SHEDS = LOAD_OFF_REASONS
 
-_RELEASE: Mapping[Reason, Release] = MappingProxyType(
+_RELEASE: Mapping[str, Release] = MappingProxyType(
     {
         Reason.LOCKOUT: Release.HOLDER,
         Reason.EMERGENCY: Release.HOLDER,
@@ -110,7 +133,7 @@ class Hold:
 
     hold_id: str
     circuit_id: str
-    reason: Reason
+    reason: AnyReason
     placed_at: datetime
     placed_by: str
     holder: str = ""
@@ -123,10 +146,13 @@ class Hold:
 
     @property
     def release(self) -> Release:
-        """What ends this hold: a trip with a time set is ended by its timer, a latched one by maintenance."""
+        """What ends this hold: a trip with a time set is ended by its timer, a latched one by maintenance.
+
+        Who ends one for a reason that is not known here can't be told: it is maintenance that is to look.
+        """
         if self.reason in RESETTABLE and self.expected_release_at is not None:
             return Release.TIMER
-        return _RELEASE[self.reason]
+        return _RELEASE.get(self.reason, Release.MAINTENANCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +163,11 @@ class Explanation:
     params: Mapping[str, str | int | Sequence[str]]
 
 
+def is_among(reason: AnyReason, members: AbstractSet[Reason]) -> bool:
+    """Whether a hold's reason brings about the state of these reasons."""
+    return reason in members or (members is LOAD_OFF_REASONS and isinstance(reason, UnknownReason))
+
+
 def wanted_relay(holds: Iterable[Hold]) -> Relay:
     """Return what the books want of the relay: closed if and only if no enforced hold stands (invariant 14)."""
     return Relay.OPEN if any(not hold.shadow for hold in holds) else Relay.CLOSED
@@ -145,14 +176,14 @@ def wanted_relay(holds: Iterable[Hold]) -> Relay:
 def supply_state(
     holds: Iterable[Hold], *, last_seen_at: datetime | None, now: datetime, stale_after_s: float
 ) -> SupplyState:
-    """Return the state that people see: the first match of CONTRACT's order.
+    """Return the state that people see: the first match of CONTRACT's order; an unknown reason is `load_off`.
 
     `last_seen_at` is the time of the last accepted reading; older than `stale_after_s` (campus seconds) is
     `offline`, but a hold's state goes first: its cause is known whatever the module says.
     """
     reasons = {hold.reason for hold in holds if not hold.shadow}
     for state, members in STATE_OF_REASONS:
-        if reasons & members:
+        if any(is_among(reason, members) for reason in reasons):
             return state
     if last_seen_at is None or now - last_seen_at > timedelta(seconds=stale_after_s):
         return SupplyState.OFFLINE
@@ -179,3 +210,5 @@ def explain(hold: Hold) -> Explanation:
             return Explanation(code=f"hold.{hold.reason}{latched}", params={})
         case Reason.SHED | Reason.CURFEW:
             return Explanation(code=f"hold.{hold.reason}", params={})
+        case UnknownReason():
+            return Explanation(code="hold.unknown", params={"reason_code": hold.reason.value})

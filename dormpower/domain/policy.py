@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from dormpower.domain.alarms import AlarmKind
-from dormpower.domain.holds import Reason
+from dormpower.domain.holds import AnyReason, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Place:
 class LetGo:
     """Release the rule's own hold."""
 
-    reason: Reason
+    reason: AnyReason
     evidence: Mapping[str, Any] = field(default_factory=dict)
     shadow: bool = False
 
@@ -39,7 +39,7 @@ class LetGo:
 class Latch:
     """Take the time off the rule's own hold: from now on only maintenance ends it (invariant 21)."""
 
-    reason: Reason
+    reason: AnyReason
     evidence: Mapping[str, Any] = field(default_factory=dict)
     shadow: bool = False
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from dormpower.domain.holds import Enforcement, Hold, Reason
+from dormpower.domain.holds import AnyReason, Enforcement, Hold
 from dormpower.domain.policy import Latch, LetGo
 
 TIMER_OVER = "self_restore_delay_over"
@@ -32,7 +32,7 @@ class Restore:
     """One closing by a trip's timer; `shadow` for one that moved no relay."""
 
     at: datetime
-    reason: Reason
+    reason: AnyReason
     shadow: bool = False
 
 
@@ -56,18 +56,18 @@ class RestorePolicy:
 
 
 def restores_on_day_of(
-    restores: Iterable[Restore], *, at: datetime, zone: ZoneInfo, shadow: bool, reason: Reason
+    restores: Iterable[Restore], *, at: datetime, zone: ZoneInfo, shadow: bool, reason: AnyReason
 ) -> int:
     """Count the closings of the campus day of `at`: real ones of all trips, and a shadow rule's own."""
     on = at.astimezone(zone).date()
     return sum(
-        one.at.astimezone(zone).date() == on and (not one.shadow or (shadow and one.reason is reason))
+        one.at.astimezone(zone).date() == on and (not one.shadow or (shadow and one.reason == reason))
         for one in restores
     )
 
 
 def planned_release_at(
-    policy: RestorePolicy, restores: Iterable[Restore], *, reason: Reason, shadow: bool, now: datetime
+    policy: RestorePolicy, restores: Iterable[Restore], *, reason: AnyReason, shadow: bool, now: datetime
 ) -> datetime | None:
     """Return when a trip of now ends by itself; None where the day's closings are used up: latched."""
     if policy.delay_s is None:

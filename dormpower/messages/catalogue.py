@@ -42,7 +42,7 @@ def parameters(sentence: str) -> frozenset[str]:
 def text(code: str, params: Mapping[str, object], language: Language, *, zone: ZoneInfo | None = None) -> str:
     """Return a sentence, filled in. Instants (names ending in `_at`, RFC 3339) are written in `zone`.
 
-    A list is filled in as the sentences `NAME.MEMBER` of its members; what is None is not known: a "?".
+    A list is filled in as the words `NAME.MEMBER` of its members (`word`); what is None is not known: a "?".
 
     Raises UnknownMessageError for a code that is not in the catalogue, or a parameter that is missing.
     """
@@ -53,6 +53,15 @@ def text(code: str, params: Mapping[str, object], language: Language, *, zone: Z
         )
     except KeyError as fault:
         raise UnknownMessageError(f"message {code!r} ({language}): {fault} is missing") from fault
+
+
+def word(group: str, member: str, language: Language) -> str:
+    """Return the word for one of a group that stands in the books: `alarm`, `line_down`.
+
+    One that is not in the catalogue was written by a newer version: it is told as it stands there.
+    """
+    known = sentences().get(f"{group}.{member}")
+    return member if known is None else known[language]
 
 
 def negotiate(accept_language: str | None) -> Language:
@@ -82,7 +91,7 @@ def _written(name: str, value: object, language: Language, zone: ZoneInfo | None
     if value is None:
         return "?"
     if isinstance(value, list | tuple):
-        return _AND[language].join(sentences()[f"{name}.{member}"][language] for member in value) or "–"
+        return _AND[language].join(word(name, str(member), language) for member in value) or "–"
     if name.endswith("_at") and isinstance(value, str) and zone is not None:
         return datetime.fromisoformat(value).astimezone(zone).strftime("%Y-%m-%d %H:%M")
     return str(value)

@@ -13,6 +13,8 @@ from dormpower.domain.holds import (
     Reason,
     Release,
     SupplyState,
+    explain,
+    reason_of,
     supply_state,
     wanted_relay,
 )
@@ -56,6 +58,16 @@ def state(*holds: Hold, seen_s: float | None = 0.0) -> SupplyState:
 def test_each_reason_shows_as_its_state(reason: Reason, expected: SupplyState) -> None:
     assert state(hold(reason)) is expected
     assert state(hold(reason), seen_s=None) is expected  # the cause is known whatever the module says
+
+
+def test_a_hold_for_a_reason_that_this_version_does_not_know_keeps_off_and_is_maintenance_s() -> None:
+    unknown = hold(reason_of("quake"))
+    assert wanted_relay([unknown]) is Relay.OPEN
+    assert state(unknown) is SupplyState.LOAD_OFF
+    assert state(unknown, hold(Reason.LOCKOUT)) is SupplyState.LOCKED_OUT
+    assert unknown.release is Release.MAINTENANCE
+    assert explain(unknown).params == {"reason_code": "quake"}
+    assert reason_of("shed") is Reason.SHED
 
 
 def test_the_first_match_wins() -> None:
