@@ -28,6 +28,7 @@ from dormpower.books import migration, users
 from dormpower.books.database import Books, open_books
 from dormpower.books.sites import sync_site
 from dormpower.clock import CampusClock, start_clock
+from proofs.own_profiles import PROFILES_FOLDER, write_profile
 from simulators.__main__ import CREDENTIALS_FILE
 from simulators.access import GATEWAY_USER, make_credentials, save_credentials
 from simulators.control import CONTROL_SOCKET, ControlClient, UnableToControlError
@@ -92,6 +93,7 @@ class Plan:
     database: str = "sqlite:///books.db"
     readings: Mapping[str, Any] | None = None
     broker: str = "embedded"  # or mosquitto, or none
+    own_profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name → like, and other values
     more_lines: tuple[Mapping[str, Any], ...] = ()
     more_modules: tuple[Mapping[str, Any], ...] = ()
     more_rooms: tuple[Mapping[str, Any], ...] = ()
@@ -139,6 +141,8 @@ class SiteFolder:
 
     def _write(self) -> None:
         plan, folder = self.plan, self.folder
+        for name, said in plan.own_profiles.items():
+            write_profile(folder, name=name, **said)
         modules, rooms = self._modules_and_rooms()
         self.credentials = make_credentials([one["id"] for one in modules if "line" not in one])
         save_credentials(folder / CREDENTIALS_FILE, self.credentials)
@@ -194,6 +198,8 @@ class SiteFolder:
                 **plan.policies,
             },
         }
+        if plan.own_profiles:
+            document["profiles_folder"] = PROFILES_FOLDER
         if plan.mqtt_rooms:
             document["mqtt"] = {
                 "url": f"mqtt://{HOST}:{self.ports['mqtt']}",

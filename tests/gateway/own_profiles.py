@@ -1,26 +1,21 @@
-"""A site with a profile of its own: a shipped map, with other words about flags and trips."""
+"""A composed site all of whose modules have a profile of the site's own."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from config.profiles import SHIPPED
+from proofs.own_profiles import PROFILES_FOLDER, write_profile
 from tests.gateway.composed_site import site_document
 
-OWN = "own-dual"
+_OWN = "own-dual"
 
 
-def write_profile(folder: Path, *, like: str = "dormpower-dual", name: str = OWN, **said: Any) -> None:
-    """Write a profile of the site's own into `folder/profiles`."""
-    profile = yaml.safe_load((SHIPPED / f"{like}.yaml").read_text(encoding="utf-8"))
-    (folder / "profiles").mkdir(exist_ok=True)
-    text = yaml.safe_dump({**profile, "name": name, **said})
-    (folder / "profiles" / f"{name}.yaml").write_text(text, encoding="utf-8")
+def write_own(folder: Path, **said: Any) -> None:
+    """Write the profile: the dual module's map, with other values for some keys."""
+    write_profile(folder, name=_OWN, like="dormpower-dual", **said)
 
 
 def own_document(policies: Mapping[str, Any], *, rooms: int = 1, **more: Any) -> dict[str, Any]:
     """Return a site file as `site_document` does, all its modules of the site's own profile."""
-    document = site_document(policies, rooms=rooms, profiles_folder="profiles", **more)
-    return document | {"modules": [{**one, "profile": OWN} for one in document["modules"]]}
+    document = site_document(policies, rooms=rooms, profiles_folder=PROFILES_FOLDER, **more)
+    return document | {"modules": [{**one, "profile": _OWN} for one in document["modules"]]}

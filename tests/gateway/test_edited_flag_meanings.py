@@ -9,7 +9,7 @@ import pytest
 from dormpower.books import alarms, holds
 from dormpower.domain.samples import Flag
 from tests.gateway.composed_site import ComposedSite
-from tests.gateway.own_profiles import own_document, write_profile
+from tests.gateway.own_profiles import own_document, write_own
 
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 LIGHTING, AC = "r-1-lighting", "r-1-ac"
@@ -23,14 +23,14 @@ def open_site(tmp_path: Path) -> Iterator[Callable[..., tuple[ComposedSite, Edit
     opened: list[ComposedSite] = []
 
     def open_one(**meanings: str) -> tuple[ComposedSite, Edit]:
-        write_profile(tmp_path, flag_meanings=meanings)
+        write_own(tmp_path, flag_meanings=meanings)
         site = ComposedSite(tmp_path, own_document({}), at=NOON)
         opened.append(site)
         for _ in range(4):
             site.sample()
 
         def edit(**meanings: str) -> None:
-            write_profile(tmp_path, flag_meanings=meanings)
+            write_own(tmp_path, flag_meanings=meanings)
             site.write(own_document({}))
             site.start()
 

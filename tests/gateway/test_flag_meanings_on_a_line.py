@@ -8,7 +8,7 @@ import pytest
 
 from dormpower.domain.evidence import shown_evidence
 from tests.gateway.field_site import FieldSite
-from tests.gateway.own_profiles import own_document, write_profile
+from tests.gateway.own_profiles import own_document, write_own
 
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 ROOM, OTHER = "r-1-lighting", "r-2-lighting"
@@ -22,7 +22,7 @@ MEANINGS = {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FieldSite]:
-    write_profile(tmp_path, flag_meanings=MEANINGS)
+    write_own(tmp_path, flag_meanings=MEANINGS)
     site = FieldSite(tmp_path, own_document({}, rooms=2), at=NOON)
     site.poll(4)
     yield site

@@ -9,7 +9,7 @@ import pytest
 
 from dormpower.books import holds
 from tests.gateway.field_site import POLL_S, FieldSite
-from tests.gateway.own_profiles import own_document, write_profile
+from tests.gateway.own_profiles import own_document, write_own
 
 NOON = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 ROOM = "r-1-lighting"
@@ -25,7 +25,7 @@ def open_site(tmp_path: Path) -> Iterator[OpenSite]:
     opened: list[FieldSite] = []
 
     def open_one(**policies: Any) -> FieldSite:
-        write_profile(tmp_path, self_restore_s=DELAY_S)
+        write_own(tmp_path, self_restore_s=DELAY_S)
         site = FieldSite(tmp_path, own_document({"prohibited": {"mode": "off"}, **policies}), at=NOON)
         opened.append(site)
         site.campus.set_power(ROOM, 600.0)
