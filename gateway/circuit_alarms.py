@@ -21,9 +21,13 @@ from gateway.looking import Outcome
 MODULE_KINDS = frozenset({AlarmKind.COVER_OPEN, AlarmKind.OVER_TEMPERATURE})
 
 
-def knows(memory: CircuitMemory, alarm: Alarm) -> bool:
-    """Whether an active alarm of the circuit or its module is one that it has seen before a restart."""
-    return alarm.subject_kind == "circuit" or (alarm.kind in MODULE_KINDS and alarm.kind in memory.judged.flags)
+def knows(alarm: Alarm) -> bool:
+    """Whether an active alarm is one that its circuit, or each circuit of its module, takes over after a start.
+
+    Each, not just those that reported it last: the sample without it may have come while a command was under
+    way, unjudged. Who does not report it then leaves it to those that do.
+    """
+    return alarm.subject_kind == "circuit" or alarm.kind in MODULE_KINDS
 
 
 def tell(

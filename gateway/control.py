@@ -205,7 +205,7 @@ class Control:
                 of_module = self._by_module.get(alarm.subject_id, []) if alarm.subject_kind == "module" else []
                 for circuit_id in [alarm.subject_id] if alarm.subject_kind == "circuit" else of_module:
                     known = self._memories.get(circuit_id)
-                    if known is not None and circuit_alarms.knows(known, alarm):
+                    if known is not None and circuit_alarms.knows(alarm):
                         known.active_alarms |= {alarm.kind}
             for circuit_id, kinds in shadow_alarms.standing(connection).items():
                 if circuit_id in self._memories:

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dormpower.books import alarms
 from dormpower.books.alarms import Alarm
+from dormpower.books.tables import meter_points
 from dormpower.domain.samples import Flag
 from tests.gateway.composed_site import ComposedSite, site_document
 
@@ -67,6 +69,15 @@ def test_a_channel_that_did_not_report_it_before_a_restart_raises_it_anew_after(
     assert subjects(site) == []
     site.sample(flags={AC: OPEN})
     assert len(told(site)) == 2
+
+
+def test_it_ends_though_the_sample_without_it_was_not_judged_before_a_restart(site: ComposedSite) -> None:
+    site.sample(flags={LIGHTING: OPEN})
+    with site.books.write() as connection:  # as intake writes a sample that comes while a command is under way
+        connection.execute(sa.update(meter_points).values(flags=""))
+    site.start()
+    site.sample()
+    assert subjects(site) == []
 
 
 def test_a_relay_s_fault_is_its_circuit_s(site: ComposedSite) -> None:
