@@ -71,7 +71,7 @@ class FieldSite(ComposedSite):
     def told(self, kind: str) -> list[Alarm]:
         """Return the alarms of a kind, also those that are over."""
         with self.books.read() as connection:
-            found, _ = alarms.listing(connection, kind=kind)
+            found, _ = alarms.listing(connection, kinds=[kind])
             return found
 
     def sent(self, circuit_id: str) -> list[str]:
