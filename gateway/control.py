@@ -284,11 +284,14 @@ class Control:
                 and not memory.kept
             ):
                 continue
+            if before is not None and before.state_due is not None:
+                self._decider.record_states(connection, latest, now=now)
             look = self._look_at(memory, observation, available_wh)
             outcome = self._decider.look(connection, memory, look, now, before=before)
             memory.next_judged = outcome.judged
             latest[circuit_id] = outcome
             outcomes.append((memory, outcome))
+        self._decider.record_states(connection, latest, now=now)
         opened = newly_opened((memories[one], outcome) for one, outcome in latest.items())
         if opened:
             openings.tell(connection, opened, policy=self._openings_policy, now=now)
@@ -374,10 +377,14 @@ class Control:
         if not memories:
             return []
         self._fill(connection, memories, now)
-        return [
-            (memory, self._decider.look(connection, memory, self._look_without_sample(memory), now))
+        found = {
+            memory.circuit.circuit_id: self._decider.look(
+                connection, memory, self._look_without_sample(memory), now
+            )
             for memory in memories
-        ]
+        }
+        self._decider.record_states(connection, found, now=now)
+        return [(memory, found[memory.circuit.circuit_id]) for memory in memories]
 
     def _look_without_sample(self, memory: CircuitMemory) -> Look:
         account = memory.account

@@ -4,7 +4,7 @@ Nothing in memory is changed here. What came of a look is returned as an `Outcom
 after its commit, so that a rolled back transaction leaves no trace.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -71,7 +71,8 @@ class Decider:
     ) -> Outcome:
         """Judge trips, then timers, then each policy until it rests, then the supply state.
 
-        `before` is the circuit's outcome of an earlier look in the same transaction.
+        The state is written by `record_states`. `before` is the circuit's outcome of an earlier look in the
+        same transaction, its state on record.
         """
         outcome = outcome_at_start(memory, look, before)
         if look.sample is not None and look.judges_relay:
@@ -83,8 +84,17 @@ class Decider:
         for policy in self._policies:
             self._ask(connection, memory, policy, look, outcome, now=now)
             keep_watched(connection, memory, policy, look, outcome)
-        self._record_state(connection, memory, look, outcome, now=now)
+        self._note_state(memory, look, outcome, now=now)
         return outcome
+
+    @staticmethod
+    def record_states(connection: Connection, outcomes: Mapping[str, Outcome], *, now: datetime) -> None:
+        """Put on record the states that looks left due, all at once, and tell the outcomes, by circuit."""
+        due = [outcome.state_due for outcome in outcomes.values() if outcome.state_due is not None]
+        if not due:
+            return
+        for circuit_id, state in states.record(connection, due, now=now).items():
+            outcomes[circuit_id].state, outcomes[circuit_id].state_due = state, None
 
     def _let_timers_go(
         self, connection: Connection, memory: CircuitMemory, look: Look, outcome: Outcome, *, now: datetime
@@ -284,9 +294,7 @@ class Decider:
             )
         outcome.warnings = decision.warnings
 
-    def _record_state(
-        self, connection: Connection, memory: CircuitMemory, look: Look, outcome: Outcome, *, now: datetime
-    ) -> None:
+    def _note_state(self, memory: CircuitMemory, look: Look, outcome: Outcome, *, now: datetime) -> None:
         state = supply_state(
             outcome.holds,
             last_seen_at=look.sampled_at if look.fresh else None,
@@ -294,14 +302,12 @@ class Decider:
             stale_after_s=self._stale_after_s,
         )
         if outcome.changed or state is not outcome.state:
-            outcome.state = states.record(
-                connection,
+            outcome.state_due = states.StateDue(
                 circuit_id=memory.circuit.circuit_id,
                 holds=outcome.holds,
                 cause="contact" if not outcome.changed else "control",
                 actor="rule:contact" if not outcome.changed else "rule:control",
                 evidence={"relay": None if outcome.judged.relay is None else outcome.judged.relay.value},
-                now=now,
             )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from dormpower.books import alarms, confirmations
 from dormpower.books import control as books_control
 from dormpower.books import policies as books_policies
+from dormpower.books.states import StateDue
 from dormpower.domain import trips
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import Warnings
@@ -66,6 +67,7 @@ class Outcome:
     sampling_period_s: float | None = None
     waits_for_reading: bool = False  # a cut is due but for that
     changed: bool = False
+    state_due: StateDue | None = None  # not on record yet
     noted: dict[str, object] = field(default_factory=dict)  # control point columns that were written
 
 

@@ -1,5 +1,6 @@
 """What changed, in order, for server-sent events; a row names its subject, which is read again when sent."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -24,7 +25,13 @@ class Event:
 
 def append(connection: Connection, *, kind: EventKind, subject_id: str, now: datetime) -> None:
     """Note that a circuit or an alarm changed, in the transaction that changes it."""
-    connection.execute(sa.insert(events).values(kind=kind, subject_id=subject_id, happened_at=now))
+    append_all(connection, kind=kind, subject_ids=[subject_id], now=now)
+
+
+def append_all(connection: Connection, *, kind: EventKind, subject_ids: Sequence[str], now: datetime) -> None:
+    """Note that several changed, in the order given; at least one."""
+    rows = [{"kind": kind, "subject_id": subject_id, "happened_at": now} for subject_id in subject_ids]
+    connection.execute(sa.insert(events), rows)
 
 
 def after(connection: Connection, event_id: int, limit: int) -> list[Event]:

@@ -366,15 +366,14 @@ def _after_change(
     detail: Mapping[str, Any],
     now: datetime,
 ) -> None:
-    states.record(
-        connection,
+    due = states.StateDue(
         circuit_id=circuit_id,
         holds=standing(connection, [circuit_id]).get(circuit_id, ()),
         cause=cause,
         actor=actor,
         evidence=detail,
-        now=now,
     )
+    states.record(connection, [due], now=now)
     intents.leave(connection, circuit_id=circuit_id, cause=cause, now=now)
     events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
     audit_log.write(

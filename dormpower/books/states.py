@@ -4,7 +4,7 @@ The state is derived (`domain.holds.supply_state`); this module notices that it 
 writes that down. Whoever changes a hold calls `record` in the same transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,68 +55,100 @@ def set_stale_after_s(connection: Connection, seconds: float) -> None:
     )
 
 
-def lock(connection: Connection, circuit_id: str) -> str:
-    """Serialise writers of one circuit's holds until the transaction ends; return the state on record.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateDue:
+    """A circuit whose state may have become another: its standing holds, and what would be the cause.
 
-    The circuit's control row is made where it has none yet.
+    `holds` are as the present transaction sees them.
     """
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    query = sa.select(control_points.c.state).where(control_points.c.circuit_id == circuit_id).with_for_update()
-    state = connection.scalar(query)
-    if state is None:
-        connection.execute(insert(control_points).values(circuit_id=circuit_id).on_conflict_do_nothing())
-        state = connection.scalar(query)
-    return str(state)
+
+    circuit_id: str
+    holds: Iterable[Hold]
+    cause: str
+    actor: str
+    evidence: Mapping[str, Any]
 
 
-def record(
-    connection: Connection,
-    *,
-    circuit_id: str,
-    holds: Iterable[Hold],
-    cause: str,
-    actor: str,
-    evidence: Mapping[str, Any],
-    now: datetime,
-) -> SupplyState:
-    """Derive the state from the standing holds and write a change where it became another; return it.
+def lock(connection: Connection, circuit_id: str) -> None:
+    """Serialise writers of one circuit's holds until the transaction ends."""
+    _lock_all(connection, [circuit_id])
 
-    `holds` are the circuit's standing ones, as the present transaction sees them. An event is left where the
-    state changed.
+
+def _lock_all(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, str]:
+    """Lock circuits and return their states on record; the control row is made where one has none yet."""
+    found = _states(connection, circuit_ids)
+    missing = [{"circuit_id": circuit_id} for circuit_id in circuit_ids if circuit_id not in found]
+    if missing:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(insert(control_points).on_conflict_do_nothing(), missing)
+        found |= _states(connection, [row["circuit_id"] for row in missing])
+    return found
+
+
+def _states(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, str]:
+    query = (
+        sa.select(control_points.c.circuit_id, control_points.c.state)
+        .where(control_points.c.circuit_id.in_(circuit_ids))
+        .order_by(control_points.c.circuit_id)  # two that lock many don't wait for each other
+        .with_for_update()
+    )
+    return {row.circuit_id: row.state for row in connection.execute(query)}
+
+
+def record(connection: Connection, due: Sequence[StateDue], *, now: datetime) -> dict[str, SupplyState]:
+    """Derive the states of circuits, each named once, and write the changes; return the states by circuit.
+
+    An event is left for each circuit whose state changed. A campus that is believed for the first time changes
+    hundreds of states a second: a few statements for all of them keep the write lock short.
     """
-    before = lock(connection, circuit_id)
-    seen = connection.execute(
-        sa.select(meter_points.c.last_seen_at, meter_points.c.relay).where(
-            meter_points.c.circuit_id == circuit_id
+    circuit_ids = [one.circuit_id for one in due]
+    before = _lock_all(connection, circuit_ids)
+    seen = {
+        row.circuit_id: row
+        for row in connection.execute(
+            sa.select(meter_points.c.circuit_id, meter_points.c.last_seen_at, meter_points.c.relay).where(
+                meter_points.c.circuit_id.in_(circuit_ids)
+            )
         )
-    ).first()
-    state = supply_state(
-        holds,
-        last_seen_at=seen.last_seen_at if seen else None,
-        now=now,
-        stale_after_s=stale_after_s(connection),
-    )
-    if state == before:
-        return state
-    connection.execute(
-        sa.insert(state_changes).values(
-            circuit_id=circuit_id,
-            changed_at=now,
-            from_state=before,
-            to_state=state.value,
-            relay=seen.relay if seen else None,
-            cause=cause,
-            actor=actor,
-            evidence=dict(evidence),
+    }
+    limit_s = stale_after_s(connection)
+    states: dict[str, SupplyState] = {}
+    changes: list[dict[str, Any]] = []
+    for one in due:
+        point = seen.get(one.circuit_id)
+        states[one.circuit_id] = state = supply_state(
+            one.holds, last_seen_at=point.last_seen_at if point else None, now=now, stale_after_s=limit_s
         )
-    )
+        if state == before[one.circuit_id]:
+            continue
+        changes.append(
+            {
+                "circuit_id": one.circuit_id,
+                "changed_at": now,
+                "from_state": before[one.circuit_id],
+                "to_state": state.value,
+                "relay": point.relay if point else None,
+                "cause": one.cause,
+                "actor": one.actor,
+                "evidence": dict(one.evidence),
+            }
+        )
+    if changes:
+        _write(connection, changes, now)
+    return states
+
+
+def _write(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    connection.execute(sa.insert(state_changes), changes)
     connection.execute(
         sa.update(control_points)
-        .where(control_points.c.circuit_id == circuit_id)
-        .values(state=state.value, state_since_at=now)
+        .where(control_points.c.circuit_id == sa.bindparam("of_circuit"))
+        .values(state=sa.bindparam("to_state"), state_since_at=now),
+        [{"of_circuit": change["circuit_id"], "to_state": change["to_state"]} for change in changes],
     )
-    events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
-    return state
+    events.append_all(
+        connection, kind="circuit", subject_ids=[change["circuit_id"] for change in changes], now=now
+    )
 
 
 def history(connection: Connection, circuit_id: str, *, limit: int = 50) -> list[StateChange]:
