@@ -36,6 +36,7 @@ from dormpower.domain.site import CircuitKind
 from dormpower.domain.tariff import Price, price_at
 
 UNITS_PER_LINE = 32
+BUILDINGS = 10
 AMOUNT_FEN = 100_000
 _ROOM_COLUMNS = (
     "room_id",
@@ -58,8 +59,8 @@ def lines_needed(rooms: int) -> int:
 
 
 def room_name(index: int) -> str:
-    """Return the id of a room by its number."""
-    return f"south-{index // 1000 + 1:02d}-{index % 1000:04d}"
+    """Return the id of a room by its number; one number and the next are in different buildings."""
+    return f"south-{index % BUILDINGS + 1:02d}-{index // BUILDINGS:04d}"
 
 
 def write_site(
