@@ -29,6 +29,7 @@ from dormpower.books.tables import (
 from dormpower.clock import ManualClock
 from dormpower.domain.arrears import ArrearsPolicy
 from dormpower.domain.holds import Enforcement, Reason
+from dormpower.domain.openings import OpeningsPolicy
 from dormpower.domain.prohibited import ProhibitedPolicy
 from dormpower.domain.protection import OverloadPolicy
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict
@@ -94,6 +95,7 @@ class World:
         }
         self.schedule: ScheduleRule | None = None
         self.spread: SpreadPolicy | None = None
+        self.openings: OpeningsPolicy | None = None
         self.metered = dict.fromkeys(self.circuits, 0)
         self.describe()
         self.control = self.start()
@@ -160,6 +162,7 @@ class World:
             stale_after_s=STALE_S,
             warning_channels=("wechat", "page"),
             spread=self.spread,
+            openings_policy=self.openings,
         )
         control.load()
         return control
