@@ -8,21 +8,26 @@ a minute: how much of a core that takes.
 
 import argparse
 import json
-import sqlite3
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
 
 from benchmarks import campus, peers
 from benchmarks.report import Report, median, parser
 from config.settings import Settings
 from dormpower.books import proof
 from dormpower.books.database import Books
+from dormpower.books.tables import meter_points
+from dormpower.readings.embedded import EmbeddedReadings
 
 BOUND_OF_BARE = 0.7
 BOUND_OF_CORE = 0.10
 ROOMS_A_MINUTE = 10_000
+ALL_TIME = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def main() -> int:
@@ -141,7 +146,7 @@ def _check(report: Report, settings: Settings, books: Books, runs: list[dict[str
     report.check(
         "every accepted sample is a row of the readings", _stored(settings) == totals["intake_accepted"]
     )
-    report.check("the books stand where the readings end", _positions_agree(settings))
+    report.check("the books stand where the readings end", _positions_agree(settings, books))
     findings = proof.prove(books)
     report.check("the proof of the books finds nothing", not findings)
     report.figures["counted"] = totals
@@ -162,27 +167,32 @@ def _all_accepted(measured: dict[str, float]) -> bool:
 
 
 def _stored(settings: Settings) -> int:
-    connection = sqlite3.connect(settings.folder / "readings.db")
+    """Count the readings of every circuit, as anyone would read them."""
+    readings = EmbeddedReadings(settings.folder / "readings.db", read_only=True)
     try:
-        return int(connection.execute("SELECT count(*) FROM readings").fetchone()[0])
+        return sum(
+            len(readings.between(one.circuit_id, *ALL_TIME, limit=sys.maxsize))
+            for one in settings.site.circuits()
+        )
     finally:
-        connection.close()
+        readings.close()
 
 
-def _positions_agree(settings: Settings) -> bool:
+def _positions_agree(settings: Settings, books: Books) -> bool:
     """Whether each circuit's position in the books is its last reading."""
-    connection = sqlite3.connect(settings.folder / "books.db")
+    readings = EmbeddedReadings(settings.folder / "readings.db", read_only=True)
+    with books.read() as connection:
+        positions = connection.execute(
+            sa.select(meter_points.c.circuit_id, meter_points.c.register_at, meter_points.c.register_wh)
+        ).all()
     try:
-        connection.execute("ATTACH ? AS stored", (str(settings.folder / "readings.db"),))
-        agreeing = connection.execute(
-            "SELECT count(*) FROM meter_points p JOIN stored.circuits c ON c.circuit_id = p.circuit_id"
-            " JOIN stored.readings r ON r.circuit = c.circuit AND r.at_ms = p.register_at"
-            " WHERE r.register_wh = p.register_wh"
-            " AND r.at_ms = (SELECT max(at_ms) FROM stored.readings WHERE circuit = c.circuit)"
-        ).fetchone()[0]
+        return len(positions) == 2 * len(settings.site.rooms) and all(
+            [(one.at, one.register_wh) for one in readings.between(circuit_id, at, ALL_TIME[1])]
+            == [(at, register_wh)]
+            for circuit_id, at, register_wh in positions
+        )
     finally:
-        connection.close()
-    return bool(agreeing == 2 * len(settings.site.rooms))
+        readings.close()
 
 
 def _paced(folder: Path, report: Report, *, rooms: int, seconds: float) -> None:

@@ -50,6 +50,9 @@ class Store(Protocol):
 
     def append(self, batch: Sequence[Reading]) -> None: ...
 
+    def finish(self) -> None:
+        """Do what is left to be done with what was appended; its time counts."""
+
     def size_bytes(self) -> int: ...
 
     def count(self) -> int: ...
@@ -60,16 +63,25 @@ class Store(Protocol):
 class Embedded:
     name = "embedded"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, circuit_ids: Sequence[str]) -> None:
         self._path = folder / "readings.db"
+        self._circuit_ids = circuit_ids
         self._store = EmbeddedReadings(self._path)
-        self.append = self._store.append
+
+    def append(self, batch: Sequence[Reading]) -> None:
+        """Append and, where a block is full, pack it: a gateway does that in another thread."""
+        self._store.append(batch)
+        self._store.compact()
+
+    def finish(self) -> None:
+        self._store.drop_before(START)  # there is nothing so old: it packs what is left
 
     def size_bytes(self) -> int:
         return _checkpointed(self._path)
 
     def count(self) -> int:
-        return _rows(self._path)
+        end = START + timedelta(days=2)
+        return sum(len(self._store.between(one, START, end, limit=sys.maxsize)) for one in self._circuit_ids)
 
     def close(self) -> None:
         self._store.close()
@@ -105,11 +117,14 @@ class Naive:
         )
         self._connection.execute("COMMIT")
 
+    def finish(self) -> None:
+        pass
+
     def size_bytes(self) -> int:
         return _checkpointed(self._path)
 
     def count(self) -> int:
-        return _rows(self._path)
+        return int(self._connection.execute("SELECT count(*) FROM readings").fetchone()[0])
 
     def close(self) -> None:
         self._connection.close()
@@ -133,6 +148,9 @@ class Influx:
 
     def append(self, batch: Sequence[Reading]) -> None:
         self._post("write?db=dorm&precision=ms", b"\n".join(map(self._lines.line, batch)))
+
+    def finish(self) -> None:
+        pass
 
     def size_bytes(self) -> int:
         """Wait until compaction has come to rest, then add up the files."""
@@ -204,7 +222,7 @@ def main() -> int:
 
 def _measure(folder: Path, report: Report, *, rooms: int, every_s: int, batch: int) -> None:
     circuit_ids = [f"{campus.room_name(index)}-{kind}" for index in range(rooms) for kind in ("lighting", "ac")]
-    stores: list[Store] = [Embedded(folder), Naive(folder)]
+    stores: list[Store] = [Embedded(folder, circuit_ids), Naive(folder)]
     if _influxd() is not None:
         stores.append(Influx(folder, circuit_ids))
     else:
@@ -221,6 +239,9 @@ def _measure(folder: Path, report: Report, *, rooms: int, every_s: int, batch: i
                 store.append(readings)
                 taken_s[store.name] += time.perf_counter() - started_s
         for store in stores:
+            started_s = time.perf_counter()
+            store.finish()
+            taken_s[store.name] += time.perf_counter() - started_s
             _tell(report, store, rows=rows, rooms=rooms, taken_s=taken_s[store.name])
     finally:
         for store in stores:
@@ -304,14 +325,6 @@ def _checkpointed(path: Path) -> int:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
-
-
-def _rows(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    try:
-        return int(connection.execute("SELECT count(*) FROM readings").fetchone()[0])
-    finally:
-        connection.close()
 
 
 def _influxd() -> str | None:

@@ -17,6 +17,7 @@ SETTLE_EVERY_S = 5.0
 SEAL_EVERY_S = 1.0
 EXPORT_HEAD_EVERY_S = 10.0
 AGE_OUT_EVERY_S = 600.0
+COMPACT_EVERY_S = 5.0  # to look whether it is due
 MEND_EVERY_S = 10.0
 
 
@@ -52,10 +53,14 @@ def housekeeping(settings: Settings, books: Books, readings: ReadingsStore, cloc
         if isinstance(kept, EmbeddedReadingsSettings):  # the retention of an InfluxDB bucket is the server's
             readings.drop_before(clock.now() - timedelta(days=kept.keep_days))
 
+    def compact() -> None:
+        readings.compact()
+
     return [
         Job(name="settle", every_s=SETTLE_EVERY_S, run=settle),
         Job(name="seal", every_s=SEAL_EVERY_S, run=seal),
         Job(name="audit_head", every_s=EXPORT_HEAD_EVERY_S, run=export_head),
         Job(name="mend_scopes", every_s=MEND_EVERY_S, run=mend_scopes),
         Job(name="age_out", every_s=AGE_OUT_EVERY_S, run=age_out),
+        Job(name="compact", every_s=COMPACT_EVERY_S, run=compact),
     ]

@@ -1,92 +1,61 @@
 """The embedded readings store: one SQLite file, one writer, many readers, also from other processes.
 
-A reading is a row of integers in a table without rowids that is ordered by (circuit, at): about half the bytes
-of a table with rowids and an index, and a circuit's span is one stretch of the file. It takes some 100,000
-readings a second in commits of 5,000 on two shared cores (`benchmarks/`), far above what a campus sends.
+Theory of operation
+-------------------
+Readings arrive by time and are asked for by circuit. A row each, in a table in order of (circuit, at), would
+touch one page of the file for nearly every reading. So what arrives is kept as it comes: a *batch* is one row,
+the readings of one `append` packed into an array (`packing.py`), durable when `append` returns. From time to
+time `compact` turns the oldest batches into a *block*: one *chunk* a circuit, written side by side. A span of a
+circuit is then one chunk of each block that it touches, and what is left of the batches.
 
-Volts, amps and watts are kept in thousandths, the power factor in ten-thousandths. A value with no more
-decimals than that comes back as the same float; finer ones are rounded half-even. Registers are integers.
+A block is planned (`complete` 0, its number that of its last batch), written in short transactions, declared
+complete, and only then are its batches deleted, in short transactions too. Whatever ends the process between
+two of them, the next `compact` goes on with the same plan. Readers take complete blocks and the batches after
+the newest of them, in one snapshot: nothing is missing and nothing twice.
+
+The same circuit and instant again takes the place of what was there: later blocks and batches win.
 """
 
+import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from math import isfinite
 from pathlib import Path
-from typing import Any
 
-from dormpower.readings.instants import check_page, check_relay, from_ms, to_ms, to_ms_up
+import numpy as np
+import numpy.typing as npt
+
+from dormpower.readings.embedded_file import open_reader, open_writer, put_chunks, snapshot, transaction
+from dormpower.readings.embedded_span import PACKED_TO, CircuitSpan
+from dormpower.readings.instants import check_page, to_ms_up
+from dormpower.readings.packing import (
+    NUMBER,
+    ROW,
+    Chunk,
+    Rows,
+    chunks_of,
+    numbers_of,
+    readings_of,
+    rows_of,
+    steps_of,
+)
 from dormpower.readings.port import MAX_ITEMS, Reading, UnableToReachReadingsError
 
-SCHEMA_VERSION = 1
-BUSY_TIMEOUT_S = 15
 IDLE_READERS = 8
-ROWS_A_DROP = 5_000
-_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+ROWS_A_BLOCK = 400_000  # some 50 MB while it is made; ten minutes of 10,000 rooms at a sample in 30 s
+COMPACT_AFTER_S = 600.0
+CHUNKS_A_STEP = 500  # a few milliseconds of the write lock, which appends share
+BATCHES_A_STEP = 50
+WINDOW_MS = 86_400_000  # how much of a circuit is unpacked at once
 
-_MILLI = 1_000
-_TEN_THOUSANDTHS = 10_000
-_RELAY_CODES = {"open": 0, "closed": 1, None: None}
-_RELAYS = {0: "open", 1: "closed", None: None}
-
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS circuits (
-    circuit INTEGER PRIMARY KEY,
-    circuit_id TEXT NOT NULL UNIQUE
-);
-CREATE TABLE IF NOT EXISTS readings (
-    circuit INTEGER NOT NULL,
-    at_ms INTEGER NOT NULL,
-    register_wh INTEGER NOT NULL,
-    power_mw INTEGER,
-    voltage_mv INTEGER,
-    current_ma INTEGER,
-    power_factor_e4 INTEGER,
-    relay INTEGER,
-    PRIMARY KEY (circuit, at_ms)
-) WITHOUT ROWID;
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
-
-_APPEND = "INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-
-_BETWEEN = """
-SELECT at_ms, register_wh, power_mw, voltage_mv, current_ma, power_factor_e4, relay
-FROM readings
-WHERE circuit = (SELECT circuit FROM circuits WHERE circuit_id = :circuit_id)
-  AND at_ms >= :start_ms AND at_ms < :end_ms
-ORDER BY at_ms LIMIT :limit
-"""
-
-# The register is that of the step's last row. The relay is the last one reported, coded into its instant,
-# because max() passes over nulls.
-_EVERY = """
-SELECT step.from_ms, last.register_wh, step.power_mw, step.voltage_mv, step.current_ma, step.power_factor_e4,
-       step.relay_code % 2
-FROM (
-    SELECT circuit, at_ms / :every_ms * :every_ms AS from_ms, max(at_ms) AS last_ms,
-           avg(power_mw) AS power_mw, avg(voltage_mv) AS voltage_mv, avg(current_ma) AS current_ma,
-           avg(power_factor_e4) AS power_factor_e4, max(at_ms * 2 + relay) AS relay_code
-    FROM readings
-    WHERE circuit = (SELECT circuit FROM circuits WHERE circuit_id = :circuit_id)
-      AND at_ms >= :start_ms AND at_ms < :end_ms
-    GROUP BY circuit, 2 ORDER BY 2 LIMIT :limit
-) AS step
-JOIN readings AS last ON last.circuit = step.circuit AND last.at_ms = step.last_ms
-ORDER BY step.from_ms
-"""
-
-_DROP = """
-DELETE FROM readings WHERE circuit = :circuit AND at_ms < :before_ms AND at_ms <= (
-    SELECT max(at_ms) FROM (
-        SELECT at_ms FROM readings WHERE circuit = :circuit AND at_ms < :before_ms ORDER BY at_ms LIMIT :rows
-    )
+_CHUNKS = (
+    "SELECT circuit, from_ms, register_wh, wide, rows FROM chunks WHERE block = ? AND circuit > ?"
+    " ORDER BY circuit LIMIT ?"
 )
-"""
+_BEFORE_ANY = -1  # circuit
 
 
 class EmbeddedReadings:
@@ -96,58 +65,111 @@ class EmbeddedReadings:
     processes: the file need not be there yet, which reads as an empty store.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        rows_a_block: int = ROWS_A_BLOCK,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
         self._read_only = read_only
+        self._rows_a_block = rows_a_block
+        self._monotonic_s = monotonic_s
         self._writing = threading.Lock()
+        self._packing = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._circuits: dict[str, int] = {}
+        self._loose_rows = 0  # in batches that are in no block yet
+        self._loose_since_s: float | None = None
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
         self._closed = False
 
     def append(self, readings: Sequence[Reading]) -> None:
         """Store durably in one transaction; the same circuit and instant again replaces what was there."""
-        if self._read_only:
-            raise UnableToReachReadingsError(f"{self.path}: opened for reading only, can't append")
+        self._may_write("append")
         if not readings:
             return
-        with self._told(), self._writing:
-            writer = self._open_writer()
+        rows = rows_of(readings)
+        with self._write() as writer:
             numbers = self._circuits
             new = {reading.circuit_id for reading in readings} - numbers.keys()
-            with _transaction(writer):
+            with transaction(writer):
                 if new:
                     numbers = numbers | {circuit_id: _number(writer, circuit_id) for circuit_id in new}
-                writer.executemany(_APPEND, [_row(reading, numbers) for reading in readings])
+                writer.execute(
+                    "INSERT INTO batches (from_ms, to_ms, circuits, rows) VALUES (?, ?, ?, ?)",
+                    (
+                        int(rows["at_ms"].min()),
+                        int(rows["at_ms"].max()),
+                        numbers_of(readings, numbers).tobytes(),
+                        rows.tobytes(),
+                    ),
+                )
             self._circuits = numbers
+            self._count_loose(len(rows))
 
     def between(
         self, circuit_id: str, start: datetime, end: datetime, *, limit: int = MAX_ITEMS
     ) -> list[Reading]:
         """Return the readings of `[start, end)` in order of time, at most `limit`."""
         check_page(limit=limit)
-        return self._read(_BETWEEN, circuit_id, start, end, limit=limit)
+        found: list[Reading] = []
+        with self._span(circuit_id, start, end) as span:
+            for rows in () if span is None else span.windows(WINDOW_MS):
+                found += readings_of(circuit_id, rows[: limit - len(found)])
+                if len(found) >= limit:
+                    break
+        return found
 
     def every(
         self, circuit_id: str, start: datetime, end: datetime, *, every_s: int, limit: int = MAX_ITEMS
     ) -> list[Reading]:
         """Return one row for each non-empty step of `every_s` seconds, aligned to the epoch."""
         check_page(limit=limit, every_s=every_s)
-        return self._read(_EVERY, circuit_id, start, end, limit=limit, every_ms=every_s * 1000)
+        every_ms = every_s * 1000
+        width_ms = -(-WINDOW_MS // every_ms) * every_ms  # no step lies in two windows
+        found: list[Reading] = []
+        with self._span(circuit_id, start, end) as span:
+            for rows in () if span is None else span.windows(width_ms):
+                found += steps_of(circuit_id, rows, every_ms=every_ms)
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    def compact(self) -> int:
+        """Turn batches into blocks where that is due; return how many readings were packed.
+
+        Due when a block's worth of them has come, or after some minutes. Goes in short transactions, with the
+        write lock free in between, so that appends are not kept waiting.
+        """
+        self._may_write("compact")
+        with self._write():  # opened, so that what an earlier process left is counted
+            since_s = self._loose_since_s
+            waited = since_s is not None and self._monotonic_s() - since_s >= COMPACT_AFTER_S
+            due = waited or self._loose_rows >= self._rows_a_block
+        return self._pack(all_of_it=waited) if due else 0
 
     def drop_before(self, at: datetime) -> int:
         """Delete readings older than `at` and return how many.
 
-        Goes in short transactions, with the write lock free in between, so that appends are not kept waiting.
+        Packs what is loose first, and goes in short transactions as `compact` does.
         """
-        if self._read_only:
-            raise UnableToReachReadingsError(f"{self.path}: opened for reading only, can't drop")
-        with self._told():
-            with self._writing:
-                writer = self._open_writer()
-                circuits = [row[0] for row in writer.execute("SELECT circuit FROM circuits")]
-            return sum(self._drop_circuit(circuit, to_ms_up(at)) for circuit in circuits)
+        self._may_write("drop")
+        before_ms = to_ms_up(at)
+        self._pack(all_of_it=True)
+        with self._packing:
+            with self._write() as writer:
+                blocks = writer.execute(
+                    "SELECT block, to_ms < ? FROM blocks WHERE complete AND from_ms < ? ORDER BY block",
+                    (before_ms, before_ms),
+                ).fetchall()
+            return sum(
+                self._drop_block(block) if whole else self._cut_block(block, before_ms)
+                for block, whole in blocks
+            )
 
     def close(self) -> None:
         """Close the file; later calls raise UnableToReachReadingsError."""
@@ -160,50 +182,108 @@ class EmbeddedReadings:
                 connection.close()
             self._idle.clear()
 
-    def _drop_circuit(self, circuit: int, before_ms: int) -> int:
-        dropped = 0
+    # --- blocks -------------------------------------------------------------------------------------------
+
+    def _pack(self, *, all_of_it: bool) -> int:
+        """Make whole blocks of the batches, and with `all_of_it` one of what is left too."""
+        packed = 0
+        with self._packing:
+            while True:
+                self._delete_packed()
+                with self._write() as writer:
+                    block = _planned(writer) or _plan(writer, self._rows_a_block, all_of_it=all_of_it)
+                    if block is None:
+                        return packed
+                    circuits, rows = _loose(writer, block)
+                self._write_block(block, chunks_of(circuits, rows))
+                with self._write() as writer:
+                    writer.execute("UPDATE blocks SET complete = 1 WHERE block = ?", (block,))
+                    self._count_loose(-len(rows))
+                packed += len(rows)
+
+    def _delete_packed(self) -> None:
+        """Delete the batches that are in complete blocks."""
+        with self._write() as writer:
+            (packed_to,) = writer.execute(f"SELECT {PACKED_TO}").fetchone()
+        self._delete_in_steps(
+            "DELETE FROM batches WHERE batch IN (SELECT batch FROM batches WHERE batch <= ? LIMIT ?)",
+            packed_to,
+            BATCHES_A_STEP,
+        )
+
+    def _write_block(self, block: int, chunks: Iterator[Chunk]) -> None:
+        while step := list(itertools.islice(chunks, CHUNKS_A_STEP)):
+            with self._write() as writer, transaction(writer):
+                put_chunks(writer, block, step)
+
+    def _drop_block(self, block: int) -> int:
+        with self._write() as writer:
+            chunks = _chunks(writer, block, after=_BEFORE_ANY, limit=-1)
+            dropped = sum(chunk.count for chunk in chunks)
+        self._delete_in_steps(
+            "DELETE FROM chunks WHERE block = ?1 AND circuit IN"
+            " (SELECT circuit FROM chunks WHERE block = ?1 LIMIT ?2)",
+            block,
+            CHUNKS_A_STEP,
+        )
+        with self._write() as writer:
+            writer.execute("DELETE FROM blocks WHERE block = ?", (block,))
+        return dropped
+
+    def _cut_block(self, block: int, before_ms: int) -> int:
+        """Delete the older part of a block that has newer readings too."""
+        dropped, after = 0, _BEFORE_ANY
         while True:
-            with self._writing:
-                writer = self._open_writer()
-                with _transaction(writer):
-                    rows = writer.execute(
-                        _DROP, {"circuit": circuit, "before_ms": before_ms, "rows": ROWS_A_DROP}
-                    ).rowcount
-            dropped += rows
-            if rows < ROWS_A_DROP:
-                return dropped
+            with self._write() as writer, transaction(writer):
+                chunks = _chunks(writer, block, after=after, limit=CHUNKS_A_STEP)
+                dropped += sum(_cut_chunk(writer, block, chunk, before_ms) for chunk in chunks)
+            if len(chunks) < CHUNKS_A_STEP:
+                break
+            after = chunks[-1].circuit
+        with self._write() as writer:
+            writer.execute("UPDATE blocks SET from_ms = ? WHERE block = ?", (before_ms, block))
+        return dropped
 
-    def _open_writer(self) -> sqlite3.Connection:
-        if self._closed:
-            raise UnableToReachReadingsError(f"{self.path}: the store is closed")
-        if self._writer is None:
-            connection = sqlite3.connect(
-                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            try:
-                _prepare(connection, self.path)
-            except BaseException:
-                connection.close()
-                raise
-            self._writer = connection
-        return self._writer
+    def _delete_in_steps(self, sql: str, number: int, at_once: int) -> None:
+        while True:
+            with self._write() as writer:
+                if writer.execute(sql, (number, at_once)).rowcount < at_once:
+                    return
 
-    def _read(
-        self, sql: str, circuit_id: str, start: datetime, end: datetime, **parameters: int
-    ) -> list[Reading]:
+    # --- the file -----------------------------------------------------------------------------------------
+
+    def _may_write(self, what: str) -> None:
+        if self._read_only:
+            raise UnableToReachReadingsError(f"{self.path}: opened for reading only, can't {what}")
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """Lend the writer's connection, to one thread at a time."""
+        with self._told(), self._writing:
+            if self._closed:
+                raise UnableToReachReadingsError(f"{self.path}: the store is closed")
+            if self._writer is None:
+                self._writer = open_writer(self.path)
+                self._count_loose(_loose_rows(self._writer))
+            yield self._writer
+
+    def _count_loose(self, more: int) -> None:
+        self._loose_rows = max(0, self._loose_rows + more)
+        if not self._loose_rows:
+            self._loose_since_s = None
+        elif self._loose_since_s is None or more < 0:
+            self._loose_since_s = self._monotonic_s()
+
+    @contextmanager
+    def _span(self, circuit_id: str, start: datetime, end: datetime) -> Iterator[CircuitSpan | None]:
+        """Open a circuit's span; None where there is nothing of it."""
+        start_ms, end_ms = to_ms_up(start), to_ms_up(end)
         with self._told(), self._reader() as connection:
-            if connection is None:
-                return []
-            rows = connection.execute(
-                sql,
-                {
-                    "circuit_id": circuit_id,
-                    "start_ms": to_ms_up(start),
-                    "end_ms": to_ms_up(end),
-                    **parameters,
-                },
-            ).fetchall()
-        return [_reading(circuit_id, row) for row in rows]
+            if connection is None or start_ms >= end_ms:
+                yield None
+                return
+            with snapshot(connection):
+                yield CircuitSpan.of(connection, circuit_id, start_ms, end_ms)
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection | None]:
@@ -213,7 +293,7 @@ class EmbeddedReadings:
                 raise UnableToReachReadingsError(f"{self.path}: the store is closed")
             connection = self._idle.pop() if self._idle else None
         if connection is None:
-            connection = self._open_reader()
+            connection = open_reader(self.path)
         if connection is None:
             yield None
             return
@@ -228,29 +308,6 @@ class EmbeddedReadings:
                 return
         connection.close()
 
-    def _open_reader(self) -> sqlite3.Connection | None:
-        if not self.path.exists():
-            return None
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw",  # never creates; readers share the WAL index
-            uri=True,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            connection.execute("PRAGMA query_only = ON")
-            version = _version(connection)
-            if version == SCHEMA_VERSION:
-                return connection
-            if version != 0:  # 0: the writer is just making it
-                raise _other_version(self.path, version)
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
-        return None
-
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Turn SQLite's errors into the port's, with the file's name."""
@@ -260,81 +317,65 @@ class EmbeddedReadings:
             raise UnableToReachReadingsError(f"{self.path}: the readings store fails: {fault}") from fault
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
-    connection.execute("PRAGMA cache_size = -65536")
-    version = _version(connection)
-    if version == 0:
-        connection.executescript(_SCHEMA)
-    elif version != SCHEMA_VERSION:
-        raise _other_version(path, version)
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _other_version(path: Path, version: int) -> UnableToReachReadingsError:
-    return UnableToReachReadingsError(
-        f"{path}: expected a readings store of version {SCHEMA_VERSION}, got {version}; "
-        "use the program that wrote it, or name another file"
-    )
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
 def _number(connection: sqlite3.Connection, circuit_id: str) -> int:
     connection.execute("INSERT OR IGNORE INTO circuits (circuit_id) VALUES (?)", (circuit_id,))
     row = connection.execute("SELECT circuit FROM circuits WHERE circuit_id = ?", (circuit_id,)).fetchone()
     return int(row[0])
 
 
-def _row(reading: Reading, numbers: dict[str, int]) -> tuple[int | None, ...]:
-    power_w, voltage_v = reading.power_w, reading.voltage_v
-    current_a, power_factor = reading.current_a, reading.power_factor
-    if reading.relay not in _RELAY_CODES:
-        check_relay(reading.relay)
-    return (
-        numbers[reading.circuit_id],
-        to_ms(reading.at),
-        reading.register_wh,
-        # Written out, because this runs for every accepted sample; what is not finite is not kept.
-        round(power_w * _MILLI) if power_w is not None and isfinite(power_w) else None,
-        round(voltage_v * _MILLI) if voltage_v is not None and isfinite(voltage_v) else None,
-        round(current_a * _MILLI) if current_a is not None and isfinite(current_a) else None,
-        (
-            round(power_factor * _TEN_THOUSANDTHS)
-            if power_factor is not None and isfinite(power_factor)
-            else None
-        ),
-        _RELAY_CODES[reading.relay],
-    )
+def _loose_rows(connection: sqlite3.Connection) -> int:
+    (found,) = connection.execute(
+        f"SELECT coalesce(sum(length(circuits)), 0) FROM batches WHERE batch > {PACKED_TO}"  # noqa: S608
+    ).fetchone()
+    return int(found) // NUMBER.itemsize
 
 
-def _reading(circuit_id: str, row: tuple[Any, ...]) -> Reading:
-    at_ms, register_wh, power_mw, voltage_mv, current_ma, power_factor_e4, relay = row
-    return Reading(
-        circuit_id=circuit_id,
-        at=from_ms(at_ms),
-        register_wh=register_wh,
-        power_w=_unscaled(power_mw, _MILLI),
-        voltage_v=_unscaled(voltage_mv, _MILLI),
-        current_a=_unscaled(current_ma, _MILLI),
-        power_factor=_unscaled(power_factor_e4, _TEN_THOUSANDTHS),
-        relay=_RELAYS[relay],
-    )
+def _planned(connection: sqlite3.Connection) -> int | None:
+    """Return the block that was begun and not completed."""
+    row = connection.execute("SELECT block FROM blocks WHERE NOT complete").fetchone()
+    return None if row is None else int(row[0])
 
 
-def _unscaled(value: float | None, scale: int) -> float | None:
-    return None if value is None else value / scale
+def _plan(connection: sqlite3.Connection, rows_a_block: int, *, all_of_it: bool) -> int | None:
+    """Plan the next block: its worth of the oldest batches; None where there are not enough for one."""
+    rows = 0
+    from_ms: list[int] = []
+    to_ms: list[int] = []
+    for batch, first_ms, last_ms, circuits_bytes in connection.execute(
+        f"SELECT batch, from_ms, to_ms, length(circuits) FROM batches WHERE batch > {PACKED_TO}"  # noqa: S608
+        " ORDER BY batch"
+    ):
+        block = int(batch)
+        from_ms.append(first_ms)
+        to_ms.append(last_ms)
+        rows += circuits_bytes // NUMBER.itemsize
+        if rows >= rows_a_block:
+            break
+    if not rows or (rows < rows_a_block and not all_of_it):
+        return None
+    connection.execute("INSERT INTO blocks VALUES (?, ?, ?, 0)", (block, min(from_ms), max(to_ms)))
+    return block
+
+
+def _loose(connection: sqlite3.Connection, block: int) -> tuple[npt.NDArray[np.int32], Rows]:
+    """Return the readings of the batches that a planned block is made of, in the order of their arrival."""
+    batches = connection.execute(
+        f"SELECT circuits, rows FROM batches WHERE batch > {PACKED_TO} AND batch <= ? ORDER BY batch",  # noqa: S608
+        (block,),
+    ).fetchall()
+    circuits = np.frombuffer(b"".join(circuits for circuits, _ in batches), NUMBER)
+    return circuits, np.frombuffer(b"".join(rows for _, rows in batches), ROW)
+
+
+def _chunks(connection: sqlite3.Connection, block: int, *, after: int, limit: int) -> list[Chunk]:
+    return [Chunk(*row) for row in connection.execute(_CHUNKS, (block, after, limit))]
+
+
+def _cut_chunk(connection: sqlite3.Connection, block: int, chunk: Chunk, before_ms: int) -> int:
+    """Delete a chunk's readings from before an instant; return how many."""
+    rows = chunk.rows()
+    kept = rows[rows["at_ms"] >= before_ms]
+    if len(kept) < len(rows):
+        connection.execute("DELETE FROM chunks WHERE block = ? AND circuit = ?", (block, chunk.circuit))
+        put_chunks(connection, block, list(chunks_of(np.full(len(kept), chunk.circuit, NUMBER), kept)))
+    return len(rows) - len(kept)

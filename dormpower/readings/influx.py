@@ -102,6 +102,10 @@ class InfluxReadings:
         """Return 0: the retention of the bucket lets readings age out."""
         return 0
 
+    def compact(self) -> int:
+        """Return 0: the server compacts."""
+        return 0
+
     def counts(self) -> OutboxCounts | None:
         """Return what waits in the outbox and what became of the rest; None where this side only reads."""
         return None if self._outbox is None else self._outbox.counts()

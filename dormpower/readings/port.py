@@ -66,5 +66,11 @@ class ReadingsStore(Protocol):
     def drop_before(self, at: datetime) -> int:
         """Let readings older than `at` age out; return how many went (0 where the server does it itself)."""
 
+    def compact(self) -> int:
+        """Bring what came in lately into the form in which it is kept, where that is due.
+
+        Return how many readings that were (0 where the server does it itself).
+        """
+
     def close(self) -> None:
         """Stop background work and give back what is held."""

@@ -34,6 +34,9 @@ class _Untouched:
     def drop_before(self, at):
         raise AssertionError(f"asked to drop what is older than {at}")
 
+    def compact(self):
+        return 0
+
 
 @pytest.fixture
 def make_gateway(tmp_path, sqlite_books):

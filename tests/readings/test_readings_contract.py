@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dormpower.readings.embedded import EmbeddedReadings
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import Reading, ReadingsStore, ReadingTags
 
@@ -35,12 +36,17 @@ class Store:
         self._settle()
 
 
-@pytest.fixture(params=["embedded", pytest.param("influx", marks=needs_influx)])
+@pytest.fixture(params=["embedded", "embedded-packed", pytest.param("influx", marks=needs_influx)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "embedded":
         embedded = open_embedded(tmp_path / "readings.db")
         yield Store(embedded, lambda: None)
         embedded.close()
+        return
+    if request.param == "embedded-packed":
+        packed = EmbeddedReadings(tmp_path / "readings.db", rows_a_block=1)
+        yield Store(packed, lambda: _pack(packed))
+        packed.close()
         return
     target = request.getfixturevalue("influx_target")
     influx = open_influx(
@@ -52,6 +58,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
     yield Store(influx, settle)
     influx.close()
+
+
+def _pack(store: EmbeddedReadings) -> None:
+    while store.compact():
+        pass
 
 
 def reading(second: float, circuit_id: str = CIRCUIT, **values: object) -> Reading:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dormpower.readings.embedded import ROWS_A_DROP
+from dormpower.readings.embedded import CHUNKS_A_STEP
 from dormpower.readings.factory import open_embedded
 from dormpower.readings.port import Reading, UnableToReachReadingsError
 
@@ -21,9 +21,9 @@ WRITER = """
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from dormpower.readings.factory import open_embedded
+from dormpower.readings.embedded import EmbeddedReadings
 from dormpower.readings.port import Reading
-store = open_embedded(Path(sys.argv[1]))
+store = EmbeddedReadings(Path(sys.argv[1]), rows_a_block=50)
 start = datetime(2026, 3, 1, tzinfo=UTC)
 batch = 0
 while True:
@@ -31,15 +31,16 @@ while True:
     store.append([Reading(circuit_id=f"c{n}", at=at, register_wh=batch) for n in range(20)])
     print(batch, flush=True)
     batch += 1
+    store.compact()
 """
 
 
 def reading(second: float, **values: object) -> Reading:
+    known = {"circuit_id": "south-03-412-ac"}
     return Reading(
-        circuit_id="south-03-412-ac",
         at=START + timedelta(seconds=second),
         register_wh=int(second),
-        **values,  # type: ignore[arg-type]
+        **(known | values),  # type: ignore[arg-type]
     )
 
 
@@ -70,7 +71,7 @@ def test_another_version_of_the_file_is_refused_with_its_name(tmp_path: Path):
     connection.close()
     for read_only in (False, True):
         store = open_embedded(tmp_path / "r.db", read_only=read_only)
-        with pytest.raises(UnableToReachReadingsError, match=r"r\.db: expected .* version 1, got 7"):
+        with pytest.raises(UnableToReachReadingsError, match=r"r\.db: expected .* version 2, got 7"):
             store.between("c", START, START) if read_only else store.append([reading(1)])
         store.close()
 
@@ -104,13 +105,15 @@ def test_a_refused_batch_leaves_nothing_behind_and_the_next_is_taken(tmp_path: P
 
 def test_dropping_takes_more_than_one_bounded_step_and_leaves_the_rest(tmp_path: Path):
     store = open_embedded(tmp_path / "r.db")
-    rows = 2 * ROWS_A_DROP + 7
-    store.append([reading(second) for second in range(rows)])
-    assert store.drop_before(START + timedelta(seconds=rows - 3)) == rows - 3
-    assert store.between("south-03-412-ac", START, START + timedelta(days=1)) == [
-        reading(second) for second in range(rows - 3, rows)
-    ]
+    circuits = [f"c{number:04d}" for number in range(2 * CHUNKS_A_STEP + 7)]
+    rows = [reading(second, circuit_id=one) for second in range(3) for one in circuits]
+    store.append(rows)
+    assert store.drop_before(START + timedelta(seconds=2)) == 2 * len(circuits)
+    for one in (circuits[0], circuits[CHUNKS_A_STEP], circuits[-1]):
+        assert store.between(one, START, START + timedelta(days=1)) == [reading(2, circuit_id=one)]
     assert store.drop_before(START) == 0
+    assert store.drop_before(START + timedelta(seconds=3)) == len(circuits)
+    assert store.between(circuits[0], START, START + timedelta(days=1)) == []
     store.close()
 
 

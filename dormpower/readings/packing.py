@@ -1,0 +1,237 @@
+"""Readings as arrays of fixed-width integers: the form in which the embedded store keeps them.
+
+Volts, amps and watts are thousandths, the power factor ten-thousandths, rounded half-even; registers are exact.
+A quantity that is unknown, not finite or beyond the integers is the smallest integer of its field. A *chunk* is
+one circuit's readings in order of time: the first instant and register in full, the rest as differences from
+them, in 23 bytes a reading where everything fits 32 bits and in 49 where it does not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dormpower.readings.instants import check_relay, from_ms, to_ms
+from dormpower.readings.port import Reading
+
+Rows = npt.NDArray[Any]
+"""Readings of one or more circuits, of dtype `ROW`."""
+
+_QUANTITIES = (("power_w", 1_000), ("voltage_v", 1_000), ("current_a", 1_000), ("power_factor", 10_000))
+_RELAY_CODES = {"open": 0, "closed": 1, None: -1}
+_RELAYS = ("open", "closed", None)  # by code, -1 the last
+
+ROW = np.dtype(
+    [("at_ms", "<i8"), ("register_wh", "<i8"), *((name, "<i8") for name, _ in _QUANTITIES), ("relay", "i1")]
+)
+_NARROW = np.dtype(
+    [
+        ("at_ms", "<u4"),
+        ("register_wh", "<i4"),
+        ("power_w", "<i4"),
+        ("voltage_v", "<i4"),
+        ("current_a", "<i4"),
+        ("power_factor", "<i2"),
+        ("relay", "i1"),
+    ]
+)
+_UNKNOWN = np.iinfo(np.int64).min
+_LARGEST_SCALED = 2.0**62
+NUMBER = np.dtype("<i4")
+"""Of a circuit's number beside its row."""
+
+
+def rows_of(readings: Sequence[Reading]) -> Rows:
+    """Return readings as rows, in their order. Raises ValueError for a relay's state that is none."""
+    rows = np.empty(len(readings), ROW)
+    rows["at_ms"] = _instants(readings)
+    rows["register_wh"] = [reading.register_wh for reading in readings]
+    rows["power_w"] = _scaled([reading.power_w for reading in readings], 1_000)
+    rows["voltage_v"] = _scaled([reading.voltage_v for reading in readings], 1_000)
+    rows["current_a"] = _scaled([reading.current_a for reading in readings], 1_000)
+    rows["power_factor"] = _scaled([reading.power_factor for reading in readings], 10_000)
+    try:
+        rows["relay"] = [_RELAY_CODES[reading.relay] for reading in readings]
+    except KeyError:
+        for reading in readings:
+            check_relay(reading.relay)
+        raise
+    return rows
+
+
+def readings_of(circuit_id: str, rows: Rows) -> list[Reading]:
+    """Return one circuit's rows as readings."""
+    quantities = (_floats(rows[name], scale).tolist() for name, scale in _QUANTITIES)
+    columns = (rows["at_ms"].tolist(), rows["register_wh"].tolist(), *quantities, rows["relay"].tolist())
+    return [
+        Reading(
+            circuit_id=circuit_id,
+            at=from_ms(at_ms),
+            register_wh=register_wh,
+            power_w=_known(power_w),
+            voltage_v=_known(voltage_v),
+            current_a=_known(current_a),
+            power_factor=_known(power_factor),
+            relay=_RELAYS[relay],
+        )
+        for at_ms, register_wh, power_w, voltage_v, current_a, power_factor, relay in zip(*columns, strict=True)
+    ]
+
+
+def latest_of_each_instant(rows: Rows) -> Rows:
+    """Return one circuit's rows in order of time; of the same instant the one that came last."""
+    rows = rows[np.argsort(rows["at_ms"], kind="stable")]
+    if len(rows) < 2:
+        return rows
+    newest: Rows = rows[np.append(np.diff(rows["at_ms"]) != 0, True)]
+    return newest
+
+
+def steps_of(circuit_id: str, rows: Rows, *, every_ms: int) -> list[Reading]:
+    """Return one reading for each step with rows: means, the last register, the last known relay.
+
+    The rows are in order of time.
+    """
+    if not len(rows):
+        return []
+    step_ms = rows["at_ms"] // every_ms * every_ms
+    firsts = np.flatnonzero(np.append(True, np.diff(step_ms) != 0))
+    lasts = np.append(firsts[1:], len(rows)) - 1
+    means = []
+    for name, scale in _QUANTITIES:
+        values = _floats(rows[name], scale)
+        known = ~np.isnan(values)
+        counts = np.add.reduceat(known, firsts, dtype=np.int64)
+        sums = np.add.reduceat(np.where(known, values, 0.0), firsts)
+        means.append(np.divide(sums, counts, out=np.full(len(firsts), np.nan), where=counts > 0).tolist())
+    reported = np.where(rows["relay"] >= 0, np.arange(len(rows)), -1)
+    last_reported = np.maximum.reduceat(reported, firsts)
+    relays = np.where(last_reported >= firsts, rows["relay"][last_reported], -1).tolist()
+    columns = (step_ms[firsts].tolist(), rows["register_wh"][lasts].tolist(), *means, relays)
+    return [
+        Reading(
+            circuit_id=circuit_id,
+            at=from_ms(from_at_ms),
+            register_wh=register_wh,
+            power_w=_known(power_w),
+            voltage_v=_known(voltage_v),
+            current_a=_known(current_a),
+            power_factor=_known(power_factor),
+            relay=_RELAYS[relay],
+        )
+        for from_at_ms, register_wh, power_w, voltage_v, current_a, power_factor, relay in zip(
+            *columns, strict=True
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One circuit's packed readings; `wide` tells which of the two widths `body` has."""
+
+    circuit: int
+    from_ms: int
+    register_wh: int
+    wide: bool
+    body: bytes
+
+    @property
+    def count(self) -> int:
+        """How many readings."""
+        return len(self.body) // (ROW if self.wide else _NARROW).itemsize
+
+    def rows(self) -> Rows:
+        """Return the readings."""
+        packed = np.frombuffer(self.body, ROW if self.wide else _NARROW)
+        rows = np.empty(len(packed), ROW)
+        for name in packed.dtype.names or ():
+            rows[name] = packed[name]
+        if not self.wide:
+            for name, _ in _QUANTITIES:
+                rows[name][packed[name] == np.iinfo(packed.dtype[name]).min] = _UNKNOWN
+        rows["at_ms"] += self.from_ms
+        rows["register_wh"] += self.register_wh
+        return rows
+
+
+def chunks_of(circuits: npt.NDArray[Any], rows: Rows) -> Iterator[Chunk]:
+    """Yield one chunk a circuit, in order of `circuits` (the numbers of the rows' circuits).
+
+    Of a circuit's rows of the same instant the last one counts.
+    """
+    if not len(rows):
+        return
+    order = np.lexsort((rows["at_ms"], circuits))  # stable: later rows of an instant stay behind earlier ones
+    circuits, rows = circuits[order], rows[order]
+    same = (np.diff(circuits) == 0) & (np.diff(rows["at_ms"]) == 0)
+    kept = np.append(~same, True)
+    circuits, rows = circuits[kept], rows[kept]
+    firsts = np.flatnonzero(np.append(True, np.diff(circuits) != 0))
+    sizes = np.diff(np.append(firsts, len(rows)))
+    bases = rows[firsts]
+    rows["at_ms"] -= np.repeat(bases["at_ms"], sizes)
+    rows["register_wh"] -= np.repeat(bases["register_wh"], sizes)
+    narrow, fits = _narrowed(rows)
+    all_fit = np.logical_and.reduceat(fits, firsts)
+    bodies = {
+        True: (memoryview(rows.tobytes()), ROW.itemsize),
+        False: (memoryview(narrow.tobytes()), _NARROW.itemsize),
+    }
+    for circuit, first, size, fit, at_ms, register_wh in zip(
+        circuits[firsts].tolist(),
+        firsts.tolist(),
+        sizes.tolist(),
+        all_fit.tolist(),
+        bases["at_ms"].tolist(),
+        bases["register_wh"].tolist(),
+        strict=True,
+    ):
+        body, width = bodies[not fit]
+        yield Chunk(circuit, at_ms, register_wh, not fit, bytes(body[first * width : (first + size) * width]))
+
+
+def _narrowed(rows: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """Return the rows (differences already) in the narrow width, and which of them lost nothing by it."""
+    narrow = np.empty(len(rows), _NARROW)
+    fits = np.ones(len(rows), np.bool_)
+    for name in _NARROW.names or ():
+        values, bounds = rows[name], np.iinfo(_NARROW[name])
+        if name in ("at_ms", "register_wh", "relay"):
+            fits &= (values >= bounds.min) & (values <= bounds.max)
+            narrow[name] = values.astype(_NARROW[name])
+        else:
+            known = values != _UNKNOWN
+            fits &= ~known | ((values > bounds.min) & (values <= bounds.max))
+            narrow[name] = np.where(known, values, bounds.min).astype(_NARROW[name])
+    return narrow, fits
+
+
+def _instants(readings: Sequence[Reading]) -> list[int]:
+    """Return the readings' instants; those of one module's channels share theirs."""
+    found: list[int] = []
+    before, at_ms = None, 0
+    for reading in readings:
+        if reading.at is not before:
+            before, at_ms = reading.at, to_ms(reading.at)
+        found.append(at_ms)
+    return found
+
+
+def _scaled(values: Sequence[float | None], scale: int) -> npt.NDArray[np.int64]:
+    scaled = np.rint(np.array(values, np.float64) * scale)  # None becomes not-a-number
+    return np.where(np.abs(scaled) < _LARGEST_SCALED, scaled, float(_UNKNOWN)).astype(np.int64)
+
+
+def _floats(values: npt.NDArray[np.int64], scale: int) -> npt.NDArray[np.float64]:
+    return np.where(values == _UNKNOWN, np.nan, values / scale)
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None  # noqa: PLR0124 - only not-a-number differs from itself
+
+
+def numbers_of(readings: Sequence[Reading], numbers: Mapping[str, int]) -> npt.NDArray[Any]:
+    """Return the circuits' numbers of readings."""
+    return np.array([numbers[reading.circuit_id] for reading in readings], NUMBER)
