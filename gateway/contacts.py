@@ -5,7 +5,8 @@ sweep to answer before each is told of by itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ from gateway.control_memory import CircuitMemory, ControlledCircuit
 from gateway.tampering import Subject
 
 log = structlog.get_logger()
+
+NOTES_AT_ONCE = 20  # transitions in one transaction: a campus that comes up has thousands, and it stays short
 
 
 class Write(Protocol):
@@ -73,7 +76,9 @@ class Contacts:
         self._modules_down: dict[str, str] = {}
         self._lines_down: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()  # (kind, subject) of active alarms
-        self._unwritten: set[tuple[str, str]] = set()  # (kind, subject) whose transition the books did not take
+        self._noted: dict[tuple[str, str], None] = {}  # (kind, subject) whose transition waits to be written
+        self._noting = False
+        self._unwritten: set[tuple[str, str]] = set()  # and whose transition the books did not take
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_order = asyncio.Lock()
 
@@ -139,16 +144,37 @@ class Contacts:
         return [module_id for module_id, line in self._line_of.items() if line == line_id]
 
     def _note(self, kind: str, subject_id: str) -> None:
-        """Write how a module or a line is by now."""
-        write = partial(self._write_module if kind == "module" else self._write_line, subject_id)
-        self._spawn(write, (kind, subject_id))
+        """Have it written how a module or a line is by then, together with others that are noted meanwhile."""
+        self._noted[kind, subject_id] = None
+        if not self._noting:
+            self._noting = True
+            self._run_task(self._write_noted())
 
-    def _spawn(self, write: "Write", subject: tuple[str, str] | None = None) -> None:
-        task = asyncio.get_running_loop().create_task(self._write(write, subject))
+    async def _write_noted(self) -> None:
+        try:
+            while subjects := list(itertools.islice(self._noted, NOTES_AT_ONCE)):
+                for subject in subjects:  # what is noted of them from here on is written after this
+                    del self._noted[subject]
+                await self._write(partial(self._write_subjects, subjects), subjects)
+        finally:
+            self._noting = False
+
+    def _write_subjects(
+        self, subjects: Sequence[tuple[str, str]], connection: Connection, *, now: datetime
+    ) -> None:
+        for kind, subject_id in subjects:
+            write = self._write_module if kind == "module" else self._write_line
+            write(subject_id, connection, now=now)
+
+    def _spawn(self, write: "Write") -> None:
+        self._run_task(self._write(write, ()))
+
+    def _run_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, write: "Write", subject: tuple[str, str] | None) -> None:
+    async def _write(self, write: "Write", subjects: Sequence[tuple[str, str]]) -> None:
         def in_transaction() -> None:
             with self._books.write() as connection:
                 write(connection, now=self._clock.now())
@@ -161,8 +187,7 @@ class Contacts:
                 # Supervised: the sweep writes again how it is then.
                 log.exception("control.contact_not_written")
                 self._told = told
-                if subject is not None:
-                    self._unwritten.add(subject)
+                self._unwritten.update(subjects)
 
     def _write_module(self, module_id: str, connection: Connection, *, now: datetime) -> None:
         online = module_id not in self._modules_down

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 
 from dormpower.books.database import Books
 from dormpower.books.tables import modules
-from gateway.contacts import Contacts
+from gateway.contacts import NOTES_AT_ONCE, Contacts
 from tests.gateway.control_world import ZONE, World
 
 METER = "m-main"
+OTHERS = [f"m-other-{number:02d}" for number in range(2 * NOTES_AT_ONCE + 5)]
 
 
 class Site:
@@ -19,8 +20,11 @@ class Site:
     def __init__(self, books: Books) -> None:
         self.world = World(books)
         self.books_away = False
+        self.transactions = 0
         with books.write() as connection:
-            connection.execute(sa.insert(modules).values(module_id=METER, profile="x"))
+            connection.execute(
+                sa.insert(modules), [{"module_id": one, "profile": "x"} for one in (METER, *OTHERS)]
+            )
         self.contacts = Contacts(
             books=books,
             clock=self.world.clock,
@@ -28,13 +32,14 @@ class Site:
             run=self.run,
             kick=lambda _: None,
             zone=ZONE,
-            line_of={METER: "line-a", "m-0": "line-a"},
+            line_of={METER: "line-a", "m-0": "line-a"} | dict.fromkeys(OTHERS, "line-b"),
         )
 
     def run(self, function: Callable[[], None]) -> Awaitable[None]:
         async def go() -> None:
             if self.books_away:
                 raise ConnectionError("the books are away")
+            self.transactions += 1
             function()
 
         return go()
@@ -100,4 +105,37 @@ def test_what_the_books_did_not_take_is_written_by_the_sweep(sqlite_books: Books
     site.books_away = False
     site.sweep()
     assert site.world.active_alarms() == ["line_offline"]
+    site.world.close()
+
+
+def test_what_is_noted_together_is_written_together_and_as_it_is_by_then(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+
+    async def come_up() -> None:
+        for module_id in OTHERS:
+            site.contacts.note_module(module_id, online=False, detail="no answer")
+            site.contacts.note_module(module_id, online=True, detail="")
+        await site.contacts.settle()
+
+    asyncio.run(come_up())
+    assert all(site.is_online(module_id) for module_id in OTHERS)
+    assert site.transactions == 3
+    assert site.world.active_alarms() == []
+    site.world.close()
+
+
+def test_a_whole_batch_that_the_books_did_not_take_is_written_by_the_sweep(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+    site.books_away = True
+
+    async def come_up() -> None:
+        for module_id in OTHERS:
+            site.contacts.note_module(module_id, online=True, detail="")
+        await site.contacts.settle()
+
+    asyncio.run(come_up())
+    assert not any(site.is_online(module_id) for module_id in OTHERS)
+    site.books_away = False
+    site.sweep()
+    assert all(site.is_online(module_id) for module_id in OTHERS)
     site.world.close()
