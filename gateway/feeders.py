@@ -131,10 +131,13 @@ class FeederControl:
         books that nobody has confirmed, in shadow.
         """
         policies.record(connection, rule=RULE, described=described(configured), actor=actor, now=now)
+        let_go: dict[Enforcement, list[StandingShed]] = {}
         for hold in shed_records.standing(connection):
             mode = self._readings.mode_at(policy, hold.circuit_id)
             if not hold.is_of(mode):
-                self._release(connection, hold, {"why": "not_in_force", "mode": mode.value}, now)
+                let_go.setdefault(mode, []).append(hold)
+        for mode, found in let_go.items():
+            self._release(connection, found, {"why": "not_in_force", "mode": mode.value}, now)
         off = self._left_off(policy)
         feeders.leave_off(connection, sorted(off))
         shed_records.end_alarms(connection, decided=self._readings.root_of.keys() - off, now=now)
@@ -343,7 +346,7 @@ class FeederControl:
             "feeder_id": feeder_id,
             **self._periods(made, feeder_id),
         }
-        self._release(connection, hold, evidence, now)
+        self._release(connection, [hold], evidence, now)
 
     def _periods(self, made: Plan, feeder_id: str | None) -> dict[str, object]:
         """Return how often the demand that a decision went by was sampled, and how often one is made."""
@@ -351,13 +354,17 @@ class FeederControl:
         return {"sampling_period_s": periods.get(feeder_id or ""), "cycle_s": self.policy.cycle_s}
 
     def _release(
-        self, connection: Connection, hold: StandingShed, evidence: Mapping[str, object], now: datetime
+        self,
+        connection: Connection,
+        found: Sequence[StandingShed],
+        evidence: Mapping[str, object],
+        now: datetime,
     ) -> None:
-        room = self._readings.circuits.get(hold.circuit_id)
-        shed_records.release(
+        described_ones = ((one.circuit_id, self._readings.circuits.get(one.circuit_id)) for one in found)
+        shed_records.release_all(
             connection,
-            hold,
-            room_id=None if room is None else room[0].room_id,
+            found,
+            room_of={one: place[0].room_id for one, place in described_ones if place is not None},
             evidence=evidence,
             days=self._days,
             now=now,

@@ -44,7 +44,7 @@ def take_over(
         policies.record(connection, rule=policy.rule, described=policy.described(), actor=actor, now=now)
         if isinstance(policy, Timed):
             policy.refresh(connection, now=now)
-    released = 0
+    let_go: dict[tuple[str, str], list[str]] = {}
     for circuit_id, standing in holds.standing(connection).items():
         for hold in standing:
             policy_of_hold = by_rule.get(hold.placed_by)
@@ -52,11 +52,8 @@ def take_over(
                 continue  # a person's, the module's own, or of a rule that keeps its own holds
             if not policy_of_hold.keeps(circuit_id, hold, shadow_only=shadow_only, now=now):
                 mode = in_shadow_only(policy_of_hold.mode_of(circuit_id), shadow_only=shadow_only)
-                released += holds.release(
-                    connection,
-                    hold_id=hold.hold_id,
-                    released_by=hold.placed_by,
-                    evidence={"cause": f"policy_{mode}"},
-                    now=now,
-                )
-    return released
+                let_go.setdefault((hold.placed_by, mode.value), []).append(hold.hold_id)
+    return sum(
+        holds.release_all(connection, hold_ids, released_by=rule, evidence={"cause": f"policy_{mode}"}, now=now)
+        for (rule, mode), hold_ids in let_go.items()
+    )

@@ -1,6 +1,6 @@
 """Sheds on record: their holds, their minutes off, and the alarms of feeders, in the caller's transaction."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from dormpower.books import alarms, feeders, holds
+from dormpower.books.feeders import EndedTurn
 from dormpower.books.tables import holds as holds_table
 from dormpower.domain.alarms import PRIORITIES
 from dormpower.domain.days import CampusDays
@@ -78,27 +79,30 @@ def place(
     )
 
 
-def release(
+def release_all(
     connection: Connection,
-    hold: StandingShed,
+    found: Sequence[StandingShed],
     *,
-    room_id: str | None,
+    room_of: Mapping[str, str],
     evidence: Mapping[str, object],
     days: CampusDays,
     now: datetime,
 ) -> None:
-    """Let a circuit go and count its minutes off; `room_id` None: the site no longer describes it."""
-    holds.release(connection, hold_id=hold.hold_id, released_by=RULE, evidence=evidence, now=now)
-    if room_id is not None:
-        feeders.note_turn(
-            connection,
+    """Let circuits go and count their minutes off, as far as the site describes their rooms still."""
+    hold_ids = [hold.hold_id for hold in found]
+    holds.release_all(connection, hold_ids, released_by=RULE, evidence=evidence, now=now)
+    turns = [
+        EndedTurn(
             circuit_id=hold.circuit_id,
-            room_id=room_id,
+            room_id=room_of[hold.circuit_id],
             from_at=hold.placed_at,
             to_at=now,
             shadow=hold.shadow,
-            days=days,
         )
+        for hold in found
+        if hold.circuit_id in room_of
+    ]
+    feeders.note_turns(connection, turns, days=days)
 
 
 def end_alarms(connection: Connection, *, decided: Collection[str], now: datetime) -> None:

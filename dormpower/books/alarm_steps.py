@@ -1,6 +1,6 @@
 """Who did what with an alarm, and when."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -36,11 +36,25 @@ def append(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Note a step in the transaction that takes it."""
-    connection.execute(
-        sa.insert(alarm_steps).values(
-            alarm_id=alarm_id, step=step, actor=actor, stepped_at=now, detail=dict(detail or {})
-        )
-    )
+    append_all(connection, alarm_ids=[alarm_id], step=step, actor=actor, now=now, detail=detail)
+
+
+def append_all(
+    connection: Connection,
+    *,
+    alarm_ids: Iterable[str],
+    step: StepName,
+    actor: str,
+    now: datetime,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Note the same step of several alarms."""
+    rows = [
+        {"alarm_id": alarm_id, "step": step, "actor": actor, "stepped_at": now, "detail": dict(detail or {})}
+        for alarm_id in alarm_ids
+    ]
+    if rows:
+        connection.execute(sa.insert(alarm_steps), rows)
 
 
 def history(connection: Connection, alarm_id: str) -> list[AlarmStep]:

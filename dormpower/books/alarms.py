@@ -20,6 +20,7 @@ from dormpower.books.tables import alarms, circuits, rooms
 from dormpower.domain import alarms as domain_alarms
 from dormpower.domain.alarms import AlarmLife, Priority
 
+_IDS_AT_ONCE = 500
 MAX_LISTED = 200
 
 
@@ -103,43 +104,57 @@ def raise_alarm(
 
 
 def clear_alarm(
+    connection: Connection, *, kind: str, subject_kind: str, subject_id: str, now: datetime
+) -> str | None:
+    """Clear the condition's active alarm and return its id; None where none is active."""
+    cleared = clear_alarms(connection, kind=kind, subject_kind=subject_kind, subject_ids=[subject_id], now=now)
+    return cleared[0] if cleared else None
+
+
+def clear_alarms(
     connection: Connection,
     *,
     kind: str,
     subject_kind: str,
-    subject_id: str,
+    subject_ids: Sequence[str],
     now: datetime,
     folded_into: str | None = None,
-) -> str | None:
-    """Clear the condition's active alarm and return its id; None where none is active.
+) -> list[str]:
+    """Clear the active alarms of one kind of condition of several subjects; return their ids.
 
-    `folded_into` is the alarm of a larger subject that tells of the condition from now on.
+    `folded_into` is the alarm of a larger subject that tells of the conditions from now on.
     """
-    alarm_id = connection.scalar(
-        sa.select(alarms.c.alarm_id)
-        .where(
-            alarms.c.kind == kind,
-            alarms.c.subject_kind == subject_kind,
-            alarms.c.subject_id == subject_id,
-            alarms.c.cleared_at.is_(None),
+    cleared: list[str] = []
+    for start in range(0, len(subject_ids), _IDS_AT_ONCE):
+        active_ones = (
+            sa.select(alarms.c.alarm_id)
+            .where(
+                alarms.c.kind == kind,
+                alarms.c.subject_kind == subject_kind,
+                alarms.c.subject_id.in_(list(subject_ids[start : start + _IDS_AT_ONCE])),
+                alarms.c.cleared_at.is_(None),
+            )
+            .order_by(alarms.c.alarm_id)
+            .with_for_update()
         )
-        .with_for_update()
-    )
-    if alarm_id is None:
-        return None
-    connection.execute(
-        sa.update(alarms).where(alarms.c.alarm_id == alarm_id).values(cleared_at=now, folded_into=folded_into)
-    )
-    alarm_steps.append(
+        found = list(connection.scalars(active_ones))
+        if found:
+            connection.execute(
+                sa.update(alarms)
+                .where(alarms.c.alarm_id.in_(found))
+                .values(cleared_at=now, folded_into=folded_into)
+            )
+        cleared += found
+    alarm_steps.append_all(
         connection,
-        alarm_id=alarm_id,
+        alarm_ids=cleared,
         step="cleared",
         actor=alarm_steps.SYSTEM,
         detail=None if folded_into is None else {"folded_into": folded_into},
         now=now,
     )
-    events.append(connection, kind="alarm", subject_id=alarm_id, now=now)
-    return str(alarm_id)
+    events.append_all(connection, kind="alarm", subject_ids=cleared, now=now)
+    return cleared
 
 
 def write_detail(connection: Connection, *, alarm_id: str, detail: Mapping[str, Any], now: datetime) -> None:

@@ -49,6 +49,17 @@ class UnableToReadHeadsError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """Who did what with which subject."""
+
+    actor: str
+    action: str
+    subject_kind: str
+    subject_id: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The end of the chain at one time: how many rows it covers, and its hash."""
 
@@ -75,16 +86,27 @@ def write(
     now: datetime,
 ) -> None:
     """Append one row."""
-    connection.execute(
-        sa.insert(audit_log).values(
-            written_at=now,
-            actor=actor,
-            action=action,
-            subject_kind=subject_kind,
-            subject_id=subject_id,
-            detail=dict(detail),
+    row = AuditRow(actor=actor, action=action, subject_kind=subject_kind, subject_id=subject_id, detail=detail)
+    write_all(connection, [row], now=now)
+
+
+def write_all(connection: Connection, rows: Sequence[AuditRow], *, now: datetime) -> None:
+    """Append rows in their order."""
+    if rows:
+        connection.execute(
+            sa.insert(audit_log),
+            [
+                {
+                    "written_at": now,
+                    "actor": row.actor,
+                    "action": row.action,
+                    "subject_kind": row.subject_kind,
+                    "subject_id": row.subject_id,
+                    "detail": dict(row.detail),
+                }
+                for row in rows
+            ],
         )
-    )
 
 
 def seal(connection: Connection, *, everything: bool = False, limit: int = BATCH) -> int:

@@ -29,9 +29,10 @@ def append(connection: Connection, *, kind: EventKind, subject_id: str, now: dat
 
 
 def append_all(connection: Connection, *, kind: EventKind, subject_ids: Sequence[str], now: datetime) -> None:
-    """Note that several changed, in the order given; at least one."""
+    """Note that several changed, in the order given."""
     rows = [{"kind": kind, "subject_id": subject_id, "happened_at": now} for subject_id in subject_ids]
-    connection.execute(sa.insert(events), rows)
+    if rows:
+        connection.execute(sa.insert(events), rows)
 
 
 def after(connection: Connection, event_id: int, limit: int) -> list[Event]:

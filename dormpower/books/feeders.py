@@ -4,7 +4,7 @@ The gateway saves the state in the transaction that places and releases the hold
 survives a restart together with them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
@@ -196,31 +196,41 @@ def leave_off(connection: Connection, feeder_ids: Sequence[str]) -> None:
 # --- minutes off ----------------------------------------------------------------------------------------------
 
 
-def note_turn(
-    connection: Connection,
-    *,
-    circuit_id: str,
-    room_id: str,
-    from_at: datetime,
-    to_at: datetime,
-    shadow: bool,
-    days: CampusDays,
-) -> None:
-    """Add a finished turn to its campus days; call it in the transaction that releases the hold."""
-    for used_on, off_ms in _by_day(from_at, to_at, days):
-        turns = int(used_on == days.day_of(from_at))
-        statement = _insert(connection)(shed_minutes).values(
-            circuit_id=circuit_id, used_on=used_on, shadow=shadow, room_id=room_id, off_ms=off_ms, turns=turns
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTurn:
+    """A circuit of a room was off for a feeder's sake in [from_at, to_at)."""
+
+    circuit_id: str
+    room_id: str
+    from_at: datetime
+    to_at: datetime
+    shadow: bool
+
+
+def note_turns(connection: Connection, turns: Iterable[EndedTurn], *, days: CampusDays) -> None:
+    """Add finished turns to their campus days; call it in the transaction that releases the holds."""
+    rows = [
+        {
+            "circuit_id": turn.circuit_id,
+            "used_on": used_on,
+            "shadow": turn.shadow,
+            "room_id": turn.room_id,
+            "off_ms": off_ms,
+            "turns": int(used_on == days.day_of(turn.from_at)),
+        }
+        for turn in turns
+        for used_on, off_ms in _by_day(turn.from_at, turn.to_at, days)
+    ]
+    if rows:
+        statement = _insert(connection)(shed_minutes)
+        added = statement.on_conflict_do_update(
+            index_elements=[shed_minutes.c.circuit_id, shed_minutes.c.used_on, shed_minutes.c.shadow],
+            set_={
+                "off_ms": shed_minutes.c.off_ms + statement.excluded.off_ms,
+                "turns": shed_minutes.c.turns + statement.excluded.turns,
+            },
         )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[shed_minutes.c.circuit_id, shed_minutes.c.used_on, shed_minutes.c.shadow],
-                set_={
-                    "off_ms": shed_minutes.c.off_ms + statement.excluded.off_ms,
-                    "turns": shed_minutes.c.turns + statement.excluded.turns,
-                },
-            )
-        )
+        connection.execute(added, rows)
 
 
 def fairness(

@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from dormpower.books import audit_log, events, intents, load_off, openings, states
+from dormpower.books import audit_log, hold_steps, load_off, openings, states
+from dormpower.books.hold_steps import HoldStep
 from dormpower.books.ids import new_id
 from dormpower.books.tables import circuits, holds
 from dormpower.domain.holds import RESETTABLE, AnyReason, Hold, Reason, reason_of
@@ -114,14 +115,13 @@ def place(
             counted=counted,
         )
     )
-    _after_change(
-        connection,
-        circuit_id,
+    step = HoldStep(
+        circuit_id=circuit_id,
         cause=f"hold.{reason.value}.placed",
         actor=placed_by,
         detail={"hold_id": hold_id, "shadow": shadow, "holder": holder, "note": note, **dict(evidence)},
-        now=now,
     )
+    hold_steps.write_all(connection, [step], standing=standing(connection, [circuit_id]), now=now)
     if alarmed and load_off.is_alarmed(reason, shadow=shadow):
         load_off.tell(
             connection, circuit_id=circuit_id, reason=reason, hold_id=hold_id, evidence=evidence, now=now
@@ -145,13 +145,45 @@ def release(
     latched trips have `reset` besides.
     """
     found = _find(connection, hold_id=hold_id, circuit_id=circuit_id, reason=reason)
+    return _release_own(connection, found, released_by=released_by, evidence=evidence, now=now)
+
+
+def release_all(
+    connection: Connection,
+    hold_ids: Sequence[str],
+    *,
+    released_by: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+) -> int:
+    """Release a rule's own holds on the same grounds, of many circuits at once; return how many were released.
+
+    Raises UnableToReleaseHoldError, and releases none, where `released_by` is not who placed one of them.
+    """
+    found: dict[str, list[Hold]] = {}
+    for start in range(0, len(hold_ids), _MANY):
+        chunk = list(hold_ids[start : start + _MANY])
+        query = sa.select(*_COLUMNS).where(holds.c.released_at.is_(None), holds.c.hold_id.in_(chunk))
+        _gather(connection.execute(query.order_by(holds.c.hold_id)), found)
+    standing_ones = [hold for members in found.values() for hold in members]
+    return _release_own(connection, standing_ones, released_by=released_by, evidence=evidence, now=now)
+
+
+def _release_own(
+    connection: Connection,
+    found: Sequence[Hold],
+    *,
+    released_by: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+) -> int:
     for hold in found:
         if hold.placed_by != released_by:
             raise UnableToReleaseHoldError(
                 f"hold {hold.hold_id} ({hold.reason}) of {hold.circuit_id}: placed by {hold.placed_by}, "
                 f"which alone releases it; asked by {released_by}"
             )
-    return sum(_release(connection, hold, actor=released_by, evidence=evidence, now=now) for hold in found)
+    return _release_all(connection, found, actor=released_by, evidence=evidence, now=now)
 
 
 def reset(connection: Connection, circuit_id: str, actor: str, now: datetime) -> list[Hold]:
@@ -162,8 +194,7 @@ def reset(connection: Connection, circuit_id: str, actor: str, now: datetime) ->
         for hold in standing(connection, [circuit_id]).get(circuit_id, ())
         if hold.reason in RESETTABLE and not hold.shadow
     ]
-    for hold in found:
-        _release(connection, hold, actor=actor, evidence={"reset_by": actor}, now=now)
+    _release_all(connection, found, actor=actor, evidence={"reset_by": actor}, now=now)
     audit_log.write(
         connection,
         actor=actor,
@@ -279,18 +310,20 @@ def lift_lockout(
             f"lock-out {lockout_id} of {lockout.circuit_id}: held by {lockout.holder}, who alone removes it; "
             "an admin may with a recorded reason"
         )
-    for hold in found:
-        _release(connection, hold, actor=actor, evidence={"admin_reason": admin_reason}, now=now)
+    _release_all(connection, found, actor=actor, evidence={"admin_reason": admin_reason}, now=now)
     return lockout
 
 
-def release_member(
-    connection: Connection, hold: Hold, *, actor: str, evidence: Mapping[str, Any], now: datetime
+def release_members(
+    connection: Connection, found: Sequence[Hold], *, actor: str, evidence: Mapping[str, Any], now: datetime
 ) -> int:
-    """Release one circuit's hold of a scoped one that has ended; `books.scoped_holds` alone calls this."""
-    if not hold.scoped_hold_id:
-        raise UnableToReleaseHoldError(f"hold {hold.hold_id} of {hold.circuit_id}: not part of a scoped hold")
-    return _release(connection, hold, actor=actor, evidence=evidence, now=now)
+    """Release holds of a scoped one that has ended; `books.scoped_holds` alone calls this."""
+    for hold in found:
+        if not hold.scoped_hold_id:
+            raise UnableToReleaseHoldError(
+                f"hold {hold.hold_id} of {hold.circuit_id}: not part of a scoped hold"
+            )
+    return _release_all(connection, found, actor=actor, evidence=evidence, now=now)
 
 
 def members(connection: Connection, scoped_hold_id: str, *, limit: int) -> list[Hold]:
@@ -332,56 +365,46 @@ def _gather(rows: sa.CursorResult[Any], found: dict[str, list[Hold]]) -> None:
         found.setdefault(hold.circuit_id, []).append(hold)
 
 
-def _release(
-    connection: Connection, hold: Hold, *, actor: str, evidence: Mapping[str, Any], now: datetime
+def _release_all(
+    connection: Connection, found: Sequence[Hold], *, actor: str, evidence: Mapping[str, Any], now: datetime
 ) -> int:
-    states.lock(connection, hold.circuit_id)
-    result = connection.execute(
-        sa.update(holds)
-        .where(holds.c.hold_id == hold.hold_id, holds.c.released_at.is_(None))
-        .values(released_at=now, released_by=actor, release_evidence=dict(evidence))
-    )
-    if result.rowcount == 0:
-        return 0
-    _after_change(
-        connection,
-        hold.circuit_id,
-        cause=f"hold.{hold.reason.value}.released",
-        actor=actor,
-        detail={"hold_id": hold.hold_id, "shadow": hold.shadow, **dict(evidence)},
-        now=now,
-    )
-    load_off.clear_if_over(connection, hold.circuit_id, now=now)
-    if hold.reason is Reason.OPENED_LOCALLY:
-        openings.clear_if_over(connection, hold.hold_id, now=now)
-    return 1
+    """Release holds on the same grounds, a set of circuits at a time; return how many stood until now."""
+    released, waiting = 0, list(found)
+    while waiting:
+        batch = list({hold.circuit_id: hold for hold in reversed(waiting)}.values())[:_MANY]
+        in_batch = {hold.hold_id for hold in batch}
+        waiting = [hold for hold in waiting if hold.hold_id not in in_batch]
+        released += _release_of_circuits(connection, batch, actor=actor, evidence=evidence, now=now)
+    return released
 
 
-def _after_change(
-    connection: Connection,
-    circuit_id: str,
-    *,
-    cause: str,
-    actor: str,
-    detail: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    due = states.StateDue(
-        circuit_id=circuit_id,
-        holds=standing(connection, [circuit_id]).get(circuit_id, ()),
-        cause=cause,
-        actor=actor,
-        evidence=detail,
+def _release_of_circuits(
+    connection: Connection, found: Sequence[Hold], *, actor: str, evidence: Mapping[str, Any], now: datetime
+) -> int:
+    """Release one hold of each of some circuits."""
+    states.lock_all(connection, [hold.circuit_id for hold in found])
+    stood = set(
+        connection.scalars(
+            sa.update(holds)
+            .where(holds.c.hold_id.in_([hold.hold_id for hold in found]), holds.c.released_at.is_(None))
+            .values(released_at=now, released_by=actor, release_evidence=dict(evidence))
+            .returning(holds.c.hold_id)
+        )
     )
-    states.record(connection, [due], now=now)
-    intents.leave(connection, circuit_id=circuit_id, cause=cause, now=now)
-    events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
-    audit_log.write(
-        connection,
-        actor=actor,
-        action=cause,
-        subject_kind="circuit",
-        subject_id=circuit_id,
-        detail=dict(detail),
-        now=now,
-    )
+    released = [hold for hold in found if hold.hold_id in stood]
+    remaining = standing(connection, [hold.circuit_id for hold in released])
+    steps = [
+        HoldStep(
+            circuit_id=hold.circuit_id,
+            cause=f"hold.{hold.reason.value}.released",
+            actor=actor,
+            detail={"hold_id": hold.hold_id, "shadow": hold.shadow, **evidence},
+        )
+        for hold in released
+    ]
+    hold_steps.write_all(connection, steps, standing=remaining, now=now)
+    load_off.clear_if_over(connection, [hold.circuit_id for hold in released], now=now)
+    for hold in released:
+        if hold.reason is Reason.OPENED_LOCALLY:
+            openings.clear_if_over(connection, hold.hold_id, now=now)
+    return len(released)

@@ -4,7 +4,7 @@ An intent says only *look at this circuit again*. Handling one twice changes not
 between deciding and marking loses nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,7 +26,14 @@ class Intent:
 
 def leave(connection: Connection, *, circuit_id: str, cause: str, now: datetime) -> None:
     """Ask the gateway to look at a circuit; after the commit, call `dormpower.wake.send_wake`."""
-    connection.execute(sa.insert(intents).values(circuit_id=circuit_id, cause=cause, placed_at=now))
+    leave_all(connection, [(circuit_id, cause)], now=now)
+
+
+def leave_all(connection: Connection, wanted: Iterable[tuple[str, str]], *, now: datetime) -> None:
+    """Ask the gateway to look at circuits, each with its cause."""
+    rows = [{"circuit_id": circuit_id, "cause": cause, "placed_at": now} for circuit_id, cause in wanted]
+    if rows:
+        connection.execute(sa.insert(intents), rows)
 
 
 def unhandled(connection: Connection, limit: int) -> list[Intent]:

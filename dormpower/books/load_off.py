@@ -60,26 +60,27 @@ def told_of(connection: Connection, circuit_ids: Sequence[str]) -> list[str]:
 
 
 def clear_if_over(
-    connection: Connection, circuit_id: str, *, now: datetime, folded_into: str | None = None
+    connection: Connection, circuit_ids: Sequence[str], *, now: datetime, folded_into: str | None = None
 ) -> None:
-    """Clear the circuit's alarm once no hold stands that it tells of.
+    """Clear the circuits' alarms as far as no hold stands that they tell of.
 
     `folded_into` is the building's alarm that tells of them instead.
     """
-    told_of = sa.select(holds.c.hold_id).where(
-        holds.c.circuit_id == circuit_id,
-        holds.c.reason.in_(sorted(_ALARMED)),
-        holds.c.shadow.is_(sa.false()),
-        holds.c.alarm_id.is_(None),
-        holds.c.released_at.is_(None),
-    )
-    if connection.scalar(told_of.limit(1)) is not None:
-        return
-    alarms.clear_alarm(
+    off: set[str] = set()
+    for start in range(0, len(circuit_ids), _MANY):
+        told_of = sa.select(holds.c.circuit_id).where(
+            holds.c.circuit_id.in_(circuit_ids[start : start + _MANY]),
+            holds.c.reason.in_(sorted(_ALARMED)),
+            holds.c.shadow.is_(sa.false()),
+            holds.c.alarm_id.is_(None),
+            holds.c.released_at.is_(None),
+        )
+        off |= set(connection.scalars(told_of))
+    alarms.clear_alarms(
         connection,
         kind=AlarmKind.LOAD_OFF,
         subject_kind="circuit",
-        subject_id=circuit_id,
+        subject_ids=[circuit_id for circuit_id in circuit_ids if circuit_id not in off],
         folded_into=folded_into,
         now=now,
     )

@@ -150,8 +150,8 @@ def _raise(
             .values(alarm_id=alarm_id)
         )
     _join(connection, alarms.get(connection, alarm_id), openings, policy=policy, now=now)
-    for circuit_id in load_off.told_of(connection, [one.circuit_id for one in openings]):
-        load_off.clear_if_over(connection, circuit_id, folded_into=alarm_id, now=now)
+    told_of = load_off.told_of(connection, [one.circuit_id for one in openings])
+    load_off.clear_if_over(connection, told_of, folded_into=alarm_id, now=now)
 
 
 def _join(

@@ -291,10 +291,9 @@ def _let_go(books: Books, scoped_hold_id: str, actor: str, note: str, now: datet
     while True:
         with books.write() as connection:
             members = holds.members(connection, scoped_hold_id, limit=AT_ONCE)
-            for member in members:
-                released += holds.release_member(
-                    connection, member, actor=actor, evidence={"note": note}, now=now
-                )
+            released += holds.release_members(
+                connection, members, actor=actor, evidence={"note": note}, now=now
+            )
         if len(members) < AT_ONCE:
             return released
 

@@ -71,11 +71,14 @@ class StateDue:
 
 def lock(connection: Connection, circuit_id: str) -> None:
     """Serialise writers of one circuit's holds until the transaction ends."""
-    _lock_all(connection, [circuit_id])
+    lock_all(connection, [circuit_id])
 
 
-def _lock_all(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, str]:
-    """Lock circuits and return their states on record; the control row is made where one has none yet."""
+def lock_all(connection: Connection, circuit_ids: Sequence[str]) -> dict[str, str]:
+    """Lock circuits as `lock` does and return their states on record.
+
+    The control row is made where one has none yet.
+    """
     found = _states(connection, circuit_ids)
     missing = [{"circuit_id": circuit_id} for circuit_id in circuit_ids if circuit_id not in found]
     if missing:
@@ -102,7 +105,7 @@ def record(connection: Connection, due: Sequence[StateDue], *, now: datetime) ->
     hundreds of states a second: a few statements for all of them keep the write lock short.
     """
     circuit_ids = [one.circuit_id for one in due]
-    before = _lock_all(connection, circuit_ids)
+    before = lock_all(connection, circuit_ids)
     seen = {
         row.circuit_id: row
         for row in connection.execute(

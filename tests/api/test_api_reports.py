@@ -49,13 +49,17 @@ def shed(campus, room_id, *, minutes, ago_days=0, shadow=False):
     """Put a finished turn on record that began `ago_days` days and `minutes` minutes ago."""
     to_at = campus.clock.now() - timedelta(days=ago_days)
     with campus.books.write() as connection:
-        feeders.note_turn(
+        feeders.note_turns(
             connection,
-            circuit_id=f"{room_id}-ac",
-            room_id=room_id,
-            from_at=to_at - timedelta(minutes=minutes),
-            to_at=to_at,
-            shadow=shadow,
+            [
+                feeders.EndedTurn(
+                    circuit_id=f"{room_id}-ac",
+                    room_id=room_id,
+                    from_at=to_at - timedelta(minutes=minutes),
+                    to_at=to_at,
+                    shadow=shadow,
+                )
+            ],
             days=CampusDays(campus.context.zone),
         )
 

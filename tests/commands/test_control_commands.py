@@ -114,13 +114,17 @@ def test_feeders_are_shown_with_demand_and_share_of_their_limit(desk):
 
 def test_who_was_shed_is_reported_for_the_days_asked_for(desk):
     with desk.books.write() as connection:
-        feeders.note_turn(
+        feeders.note_turns(
             connection,
-            circuit_id="r-1-ac",
-            room_id="r-1",
-            from_at=desk.now - timedelta(minutes=12),
-            to_at=desk.now,
-            shadow=False,
+            [
+                feeders.EndedTurn(
+                    circuit_id="r-1-ac",
+                    room_id="r-1",
+                    from_at=desk.now - timedelta(minutes=12),
+                    to_at=desk.now,
+                    shadow=False,
+                )
+            ],
             days=desk.days,
         )
     found = desk.json("report", "fairness")

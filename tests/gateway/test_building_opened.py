@@ -192,7 +192,7 @@ def test_a_trip_on_top_of_it_is_told_and_its_end_leaves_the_building_s(building)
     assert building.standing("r-0-ac") == [Reason.OPENED_LOCALLY, Reason.MODULE_TRIP]
     assert building.active_alarms() == ["building_opened", "load_off"]
     with building.books.write() as connection:
-        load_off.clear_if_over(connection, "r-0-ac", now=building.clock.now())
+        load_off.clear_if_over(connection, ["r-0-ac"], now=building.clock.now())
     assert building.active_alarms() == ["building_opened", "load_off"]  # the trip still stands
     scoped_resets.reset(
         books=building.books, scope=Scope(room_id="r-0"), actor="wang", now=building.clock.now()

@@ -94,13 +94,17 @@ def test_minutes_off_are_split_at_campus_midnight(sqlite_books: Books) -> None:
     floor = Floor(sqlite_books, limit_w=80_000)
     midnight = DAYS.end_of(DAYS.day_of(EVENING))
     with sqlite_books.write() as connection:
-        feeders.note_turn(
+        feeders.note_turns(
             connection,
-            circuit_id="r-0-ac",
-            room_id="r-0",
-            from_at=midnight - timedelta(minutes=4),
-            to_at=midnight + timedelta(minutes=6),
-            shadow=False,
+            [
+                feeders.EndedTurn(
+                    circuit_id="r-0-ac",
+                    room_id="r-0",
+                    from_at=midnight - timedelta(minutes=4),
+                    to_at=midnight + timedelta(minutes=6),
+                    shadow=False,
+                )
+            ],
             days=DAYS,
         )
         on = DAYS.day_of(EVENING)

@@ -164,13 +164,17 @@ def test_an_announced_outage_stands_on_the_room(place):
 def test_time_off_for_the_feeder_is_shown_by_day(place):
     days, now = CampusDays(place.context.zone), place.clock.now()
     with place.books.write() as connection:
-        feeders.note_turn(
+        feeders.note_turns(
             connection,
-            circuit_id=f"{OWN}-ac",
-            room_id=OWN,
-            from_at=now - timedelta(minutes=14),
-            to_at=now,
-            shadow=False,
+            [
+                feeders.EndedTurn(
+                    circuit_id=f"{OWN}-ac",
+                    room_id=OWN,
+                    from_at=now - timedelta(minutes=14),
+                    to_at=now,
+                    shadow=False,
+                )
+            ],
             days=days,
         )
     shown = place.browser("maintenance").get(f"/rooms/{OWN}").text
