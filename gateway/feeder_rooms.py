@@ -5,7 +5,9 @@ at once: the feeders on the circuit's path have room for its pickup beside what 
 was promised since, and nobody waits there who goes ahead. Then the pickup is promised: the next plans keep it
 free until it shows in the demand or its time is over. Where there is no such answer the circuit waits, and the
 plans let it close, among the shed ones and by the same rules, so that nobody waits for good while others are
-on.
+on. Its place there is from when it first asked, and it keeps it while its module is out of reach: meanwhile it
+holds nobody up and is given no room, and on its return it asks as the one that has waited longest. A closing
+that was begun has used the turn up.
 
 What is not known (a silent meter and too many silent circuits, or a start) gives no answer. A payment's closing
 then goes at once, others once that has lasted, both by count alone as where there is no feeder; a closing after
@@ -59,6 +61,7 @@ class FeederRooms:
             circuit_id: paths[str(room.feeder)] for circuit_id, (room, _) in readings.circuits.items()
         }
         self._waiting: dict[str, _Wait] = {}
+        self._since_at: dict[str, datetime] = {}  # the places of those that wait, or have stepped aside
         self._waiting_below: Counter[tuple[str, bool]] = Counter()  # by feeder, urgent ones apart
         self._promises: dict[str, _Promise] = {}
         self._turns: Mapping[str, Turn] = {}
@@ -78,7 +81,7 @@ class FeederRooms:
     # --- asked by the reconciler -----------------------------------------------------------------------------
 
     def ask(self, memory: CircuitMemory) -> bool:
-        """Whether a circuit may close now; its pickup is promised then. Else it waits, until `leave`."""
+        """Whether a circuit may close now; its pickup is promised then. Else it waits, until `step_aside`."""
         circuit_id, now = memory.circuit.circuit_id, self._clock.now()
         path = self._paths.get(circuit_id)
         if path is None or self.policy.mode_of(path[-1]) is not Enforcement.ENFORCE:
@@ -103,8 +106,8 @@ class FeederRooms:
             self.leave(circuit_id)
         return answered
 
-    def leave(self, circuit_id: str) -> bool:
-        """A circuit has no closing to begin at present; True where it waited for one."""
+    def step_aside(self, circuit_id: str) -> bool:
+        """A circuit can't begin its closing at present, but keeps its place; True where it was waiting."""
         self._batches.forget(circuit_id)
         wait = self._waiting.pop(circuit_id, None)
         if wait is None:
@@ -112,6 +115,11 @@ class FeederRooms:
         for feeder_id in self._paths[circuit_id]:
             self._waiting_below[feeder_id, wait.urgent] -= 1
         return True
+
+    def leave(self, circuit_id: str) -> None:
+        """A circuit has no closing to begin, or begins it now."""
+        self.step_aside(circuit_id)
+        self._since_at.pop(circuit_id, None)
 
     def withdraw(self, circuit_id: str) -> None:
         """A circuit is to be open: nothing is kept free for it."""
@@ -122,7 +130,7 @@ class FeederRooms:
         circuit_id = memory.circuit.circuit_id
         shed_as = self.policy.shed_as(self._readings.where_of[circuit_id])
         wait = _Wait(
-            since_at=now,
+            since_at=self._since_at.setdefault(circuit_id, now),
             urgent=memory.closes_first,
             after_trip=memory.after_trip_or_shed,
             never_shed=shed_as is ShedAs.NEVER or memory.circuit.kind not in self.policy.priorities,
@@ -208,6 +216,10 @@ class FeederRooms:
             pickup_w = closing_pickup_w(load, turns.get(circuit_id, NO_TURN), self.policy)
             self._promises[circuit_id] = _Promise(at=closed_at[circuit_id], pickup_w=pickup_w, is_new=False)
 
+    def waiting(self) -> tuple[str, ...]:
+        """Return the circuits that wait for room."""
+        return tuple(self._waiting)
+
     def begin_plan(self) -> None:
         """A plan is being made of what is known now: nothing is promised until it is there."""
         self._planning = True
@@ -248,7 +260,7 @@ class FeederRooms:
             self._add_promised(restore.circuit_id, restore.pickup_w)
         for grant in made.grants:
             self._add_promised(grant.circuit_id, grant.pickup_w)
-            if self.leave(grant.circuit_id):
+            if self.step_aside(grant.circuit_id):
                 self._promises[grant.circuit_id] = _Promise(at=made.at, pickup_w=grant.pickup_w, is_new=False)
                 again.add(grant.circuit_id)
         return again | {one for one in self._waiting if not self._is_known(self._paths[one], made.at)}

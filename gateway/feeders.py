@@ -169,6 +169,9 @@ class FeederControl:
 
     async def cycle(self) -> Plan:
         """Make one decision and put it on record; the reconciler follows."""
+        for circuit_id in self._rooms.waiting():
+            if not self._reachable(self._memory(circuit_id)):
+                self._rooms.step_aside(circuit_id)  # the plan keeps no room free for what can't close
         self._rooms.begin_plan()
         try:
             decided = None

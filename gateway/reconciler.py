@@ -27,6 +27,7 @@ from dormpower.domain.reconcile import (
     Failed,
     ReconcileFacts,
     Send,
+    Settled,
     Step,
     WaitUntil,
     control_of,
@@ -59,8 +60,11 @@ class Room(Protocol):
     def ask(self, memory: CircuitMemory) -> bool:
         """Whether a circuit may close now; else it waits there."""
 
-    def leave(self, circuit_id: str) -> bool:
-        """A circuit has no closing to begin at present."""
+    def step_aside(self, circuit_id: str) -> bool:
+        """A circuit can't begin its closing at present, but keeps its place among those that wait."""
+
+    def leave(self, circuit_id: str) -> None:
+        """A circuit has no closing to begin."""
 
     def withdraw(self, circuit_id: str) -> None:
         """A circuit is to be open."""
@@ -185,7 +189,8 @@ class Reconciler:
             if memory.wanted is Relay.OPEN and self._spread is not None:
                 self._spread.forget(circuit.circuit_id)
             if self._room is not None:
-                (self._room.withdraw if memory.wanted is Relay.OPEN else self._room.leave)(circuit.circuit_id)
+                away = self._room.leave if isinstance(step, Settled) else self._room.step_aside
+                (self._room.withdraw if memory.wanted is Relay.OPEN else away)(circuit.circuit_id)
             return step
         if self._spread is not None:
             # Payments have batches of their own: who has just paid does not stand in line behind a building.
