@@ -153,5 +153,9 @@ def _room_of(connection: Connection, subject: Subject, path: Mapping[str, str]) 
     return None
 
 
+async def _context_of(request: Request) -> ApiContext:
+    return context_of(request)  # async: FastAPI sends a plain function to a thread
+
+
 Allowed = Annotated[Access, Depends(authorize)]
-Context = Annotated[ApiContext, Depends(context_of)]
+Context = Annotated[ApiContext, Depends(_context_of)]

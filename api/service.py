@@ -1,6 +1,7 @@
 """The composition root of the API process: from a site file to a listening server."""
 
 import argparse
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def run(settings: Settings) -> None:
         with closing(open_readings(settings)) as readings, keep_clock(settings.folder) as clock:
             context = context_of(settings, books=books, readings=readings, clock=clock)
             app = create_app(context, extensions=_extensions())
+            gc.collect()
+            gc.freeze()  # what is loaded stays; to walk it again would stop every request meanwhile
             log.info("api.started", host=settings.api.host, port=settings.api.port)
             _Server(server_config(settings, app), app).run()
             log.info("api.stopped")

@@ -35,6 +35,9 @@ class DayJson(BaseModel):
     quality: Literal["measured", "estimated", "open"]
 
 
+_DAY_FIELDS = tuple(DayJson.model_fields)
+
+
 class UsageJson(BaseModel):
     """Every day of the period, and the sum of those that are known."""
 
@@ -104,6 +107,8 @@ def usage_items(
             now=now,
             zone=context.zone,
         )
+    if spans is None:
+        return [_day_json(row) for row in rows]
     items = []
     for row in rows:
         # The open day counts up to now: it may be seen though the residency may end before the day does.
@@ -149,7 +154,7 @@ def _read(
 
 
 def _day_json(row: usage.DayUsage) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in DayJson.model_fields}
+    return {name: getattr(row, name) for name in _DAY_FIELDS}
 
 
 def _unseen_day(on: date) -> dict[str, Any]:

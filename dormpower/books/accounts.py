@@ -133,11 +133,7 @@ def balances_wh(connection: Connection, account_ids: Sequence[str]) -> dict[str,
     found = dict.fromkeys(account_ids, 0)
     for chunk in _chunks(list(found)):
         names = {f"wh:account:{account_id}": account_id for account_id in chunk}
-        for row in connection.execute(
-            sa.select(ledger_accounts.c.ledger_account_id, ledger_accounts.c.balance).where(
-                ledger_accounts.c.ledger_account_id.in_(list(names))
-            )
-        ):
+        for row in connection.execute(_BALANCES, {"ledger_account_ids": list(names)}):
             found[names[row.ledger_account_id]] = int(row.balance)
     return found
 
@@ -146,7 +142,7 @@ def base_wh(connection: Connection, account_ids: Sequence[str]) -> dict[str, int
     """Return each account's base: available = base − metered over the circuits that it feeds now."""
     found = balances_wh(connection, account_ids)
     for chunk in _chunks(list(found)):
-        for account_id, energy_wh in _sum_of_present(connection, chunk, meter_points.c.settled_wh):
+        for account_id, energy_wh in _sums(connection, _SETTLED, chunk):
             found[account_id] += energy_wh
         for account_id, energy_wh in _moved_wh(connection, chunk):
             found[account_id] += energy_wh
@@ -156,25 +152,50 @@ def base_wh(connection: Connection, account_ids: Sequence[str]) -> dict[str, int
 def availables_wh(connection: Connection, account_ids: Sequence[str]) -> dict[str, int]:
     """Return posted Wh less what the account's circuits have metered on its days and nobody settled yet."""
     found = balances_wh(connection, account_ids)
-    unsettled = meter_points.c.metered_wh - meter_points.c.settled_wh
     for chunk in _chunks(list(found)):
-        for account_id, energy_wh in _sum_of_present(connection, chunk, unsettled):
+        for account_id, energy_wh in _sums(connection, _UNSETTLED, chunk):
             found[account_id] -= energy_wh
         for account_id, energy_wh in _moved_wh(connection, chunk):
             found[account_id] += energy_wh
     return found
 
 
-def _sum_of_present(
-    connection: Connection, account_ids: Sequence[str], amount: sa.ColumnElement[int]
+def _sums(
+    connection: Connection, of_present: sa.Select[tuple[str, int]], account_ids: Sequence[str]
 ) -> list[tuple[str, int]]:
-    rows = connection.execute(
+    rows = connection.execute(of_present, {"account_ids": account_ids})
+    return [(row.account_id, int(row.energy_wh)) for row in rows]
+
+
+def _sum_of_present(amount: sa.ColumnElement[int]) -> sa.Select[tuple[str, int]]:
+    return (
         sa.select(account_links.c.account_id, sa.func.sum(amount).label("energy_wh"))
         .join(meter_points, meter_points.c.circuit_id == account_links.c.circuit_id)
-        .where(account_links.c.account_id.in_(account_ids), account_links.c.to_on.is_(None))
+        .where(account_links.c.account_id.in_(_ACCOUNTS), account_links.c.to_on.is_(None))
         .group_by(account_links.c.account_id)
     )
-    return [(row.account_id, int(row.energy_wh)) for row in rows]
+
+
+def _links_before_settled_days() -> sa.Select[Any]:
+    until = sa.func.coalesce(account_links.c.to_on, account_links.c.from_on)
+    waiting = sa.exists().where(
+        day_changes.c.circuit_id == account_links.c.circuit_id, day_changes.c.used_on < until
+    )
+    return (
+        sa.select(account_links, meter_points.c.metered_wh, meter_points.c.open_on)
+        .join(meter_points, meter_points.c.circuit_id == account_links.c.circuit_id)
+        .where(account_links.c.account_id.in_(_ACCOUNTS), sa.or_(waiting, meter_points.c.open_on < until))
+    )
+
+
+# Asked for every page and every look: built once.
+_ACCOUNTS: sa.BindParameter[Sequence[str]] = sa.bindparam("account_ids", expanding=True)
+_BALANCES = sa.select(ledger_accounts.c.ledger_account_id, ledger_accounts.c.balance).where(
+    ledger_accounts.c.ledger_account_id.in_(sa.bindparam("ledger_account_ids", expanding=True))
+)
+_SETTLED = _sum_of_present(meter_points.c.settled_wh)
+_UNSETTLED = _sum_of_present(meter_points.c.metered_wh - meter_points.c.settled_wh)
+_MOVED = _links_before_settled_days()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +211,7 @@ def _moved_wh(connection: Connection, account_ids: Sequence[str]) -> Iterator[tu
     With U(D) for what a circuit used before the day D and nobody settled: an ended link [F, D) is charged
     U(D) − U(F), and a present one from D on is charged U(D) less than the circuit's whole unsettled energy.
     """
-    waiting = sa.exists().where(
-        day_changes.c.circuit_id == account_links.c.circuit_id,
-        day_changes.c.used_on < sa.func.coalesce(account_links.c.to_on, account_links.c.from_on),
-    )
-    behind = meter_points.c.open_on < sa.func.coalesce(account_links.c.to_on, account_links.c.from_on)
-    for row in connection.execute(
-        sa.select(account_links, meter_points.c.metered_wh, meter_points.c.open_on)
-        .join(meter_points, meter_points.c.circuit_id == account_links.c.circuit_id)
-        .where(account_links.c.account_id.in_(account_ids), sa.or_(waiting, behind))
-    ).all():
+    for row in connection.execute(_MOVED, {"account_ids": account_ids}).all():
         point = _Point(row.circuit_id, row.metered_wh, row.open_on)
         before_wh = 0 if _is_first(connection, row) else _unsettled_before(connection, point, row.from_on)
         if row.to_on is None:

@@ -101,7 +101,7 @@ def of_rooms(
 ) -> dict[str, list[CircuitView]]:
     """Return the circuits of rooms, lighting first, in six queries."""
     views: dict[str, list[CircuitView]] = {room_id: [] for room_id in room_ids}
-    for view in _read(connection, circuits.c.room_id.in_(list(room_ids)), present):
+    for view in _read(connection, _OF_ROOMS, room_ids, present):
         views[view.room_id].append(view)
     return views
 
@@ -110,7 +110,7 @@ def of_circuits(
     connection: Connection, *, circuit_ids: Sequence[str], present: Present
 ) -> dict[str, CircuitView]:
     """Return circuits by id, in six queries; an unknown id is left out."""
-    found = _read(connection, circuits.c.circuit_id.in_(list(circuit_ids)), present)
+    found = _read(connection, _OF_CIRCUITS, circuit_ids, present)
     return {view.circuit_id: view for view in found}
 
 
@@ -152,35 +152,53 @@ _OPEN_BUT_DRAWING = sa.exists().where(
 )
 
 
-def _read(connection: Connection, where: sa.ColumnElement[bool], present: Present) -> Iterable[CircuitView]:
-    rows = connection.execute(
-        sa.select(
-            circuits.c.circuit_id,
-            circuits.c.room_id,
-            circuits.c.kind,
-            meter_points.c.relay,
-            _OPEN_BUT_DRAWING.label("open_but_drawing"),
-            meter_points.c.power_w,
-            meter_points.c.last_seen_at,
-            control_points.c.control,
-            control_points.c.expected_change_at,
-            control_points.c.arrears,
-            rooms.c.campus,
-            rooms.c.building,
-            rooms.c.floor,
-            rooms.c.keep_supply,
-            account_links.c.account_id,
-        )
-        .join(rooms, rooms.c.room_id == circuits.c.room_id)
-        .outerjoin(meter_points, meter_points.c.circuit_id == circuits.c.circuit_id)
-        .outerjoin(control_points, control_points.c.circuit_id == circuits.c.circuit_id)
-        .outerjoin(
-            account_links,
-            sa.and_(account_links.c.circuit_id == circuits.c.circuit_id, _linked(present.today)),
-        )
-        .where(where)
-        .order_by(circuits.c.room_id, circuits.c.kind.desc())  # lighting before ac
-    ).all()
+# Asked for every page: built once.
+_IDS: sa.BindParameter[Sequence[str]] = sa.bindparam("ids", expanding=True)
+_TODAY: sa.BindParameter[date] = sa.bindparam("today", type_=sa.Date())
+_CIRCUITS = (
+    sa.select(
+        circuits.c.circuit_id,
+        circuits.c.room_id,
+        circuits.c.kind,
+        meter_points.c.relay,
+        _OPEN_BUT_DRAWING.label("open_but_drawing"),
+        meter_points.c.power_w,
+        meter_points.c.last_seen_at,
+        control_points.c.control,
+        control_points.c.expected_change_at,
+        control_points.c.arrears,
+        rooms.c.campus,
+        rooms.c.building,
+        rooms.c.floor,
+        rooms.c.keep_supply,
+        account_links.c.account_id,
+    )
+    .join(rooms, rooms.c.room_id == circuits.c.room_id)
+    .outerjoin(meter_points, meter_points.c.circuit_id == circuits.c.circuit_id)
+    .outerjoin(control_points, control_points.c.circuit_id == circuits.c.circuit_id)
+    .outerjoin(
+        account_links,
+        sa.and_(
+            account_links.c.circuit_id == circuits.c.circuit_id,
+            account_links.c.from_on <= _TODAY,
+            sa.or_(account_links.c.to_on.is_(None), account_links.c.to_on > _TODAY),
+        ),
+    )
+    .order_by(circuits.c.room_id, circuits.c.kind.desc())  # lighting before ac
+)
+_OF_ROOMS = _CIRCUITS.where(circuits.c.room_id.in_(_IDS))
+_OF_CIRCUITS = _CIRCUITS.where(circuits.c.circuit_id.in_(_IDS))
+_RECENT_DAYS = sa.select(settled_days.c.circuit_id, settled_days.c.used_on, settled_days.c.energy_wh).where(
+    settled_days.c.circuit_id.in_(_IDS),
+    settled_days.c.used_on >= sa.bindparam("first"),
+    settled_days.c.used_on <= sa.bindparam("last"),
+)
+
+
+def _read(
+    connection: Connection, query: sa.Select[Any], wanted: Sequence[str], present: Present
+) -> Iterable[CircuitView]:
+    rows = connection.execute(query, {"ids": list(wanted), "today": present.today}).all()
     ids = [row.circuit_id for row in rows]
     standing = books_holds.standing(connection, ids)
     balances = accounts.availables_wh(connection, sorted({row.account_id for row in rows if row.account_id}))
@@ -233,13 +251,7 @@ def _recent_days(
     """
     first, last = today - timedelta(days=forecast.RECENT_DAYS), today - ONE_DAY
     known: dict[str, dict[date, int]] = {circuit_id: {} for circuit_id in circuit_ids}
-    for row in connection.execute(
-        sa.select(settled_days.c.circuit_id, settled_days.c.used_on, settled_days.c.energy_wh).where(
-            settled_days.c.circuit_id.in_(list(circuit_ids)),
-            settled_days.c.used_on >= first,
-            settled_days.c.used_on <= last,
-        )
-    ):
+    for row in connection.execute(_RECENT_DAYS, {"ids": list(circuit_ids), "first": first, "last": last}):
         known[row.circuit_id][row.used_on] = row.energy_wh
     waiting = [one for one, days in known.items() if len(days) < forecast.RECENT_DAYS]
     if waiting:
@@ -248,10 +260,3 @@ def _recent_days(
             if day.closed:
                 known[circuit_id].setdefault(on, day.energy_wh)
     return known
-
-
-def _linked(today: date) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        account_links.c.from_on <= today,
-        sa.or_(account_links.c.to_on.is_(None), account_links.c.to_on > today),
-    )

@@ -49,6 +49,24 @@ class _Sum:
         self.register_from_wh, self.register_to_wh = (from_wh, to_wh) if only else (None, None)
 
 
+_SEGMENTS = (
+    sa.select(
+        segments.c.circuit_id,
+        segments.c.used_on,
+        segments.c.energy_wh,
+        segments.c.from_register_wh,
+        segments.c.to_register_wh,
+        segments.c.cause,
+    )
+    .where(
+        segments.c.circuit_id.in_(sa.bindparam("circuit_ids", expanding=True)),
+        segments.c.used_on >= sa.bindparam("from_on"),
+        segments.c.used_on <= sa.bindparam("to_on"),
+    )
+    .order_by(segments.c.circuit_id, segments.c.from_at, segments.c.segment_id)
+)
+
+
 def day_energies(
     connection: Connection, *, circuit_ids: Sequence[str], from_on: date, to_on: date
 ) -> dict[Day, DayEnergy]:
@@ -59,26 +77,13 @@ def day_energies(
     `day_changes` bring settlement back to these days.
     """
     sums: dict[Day, _Sum] = {}
-    for row in connection.execute(
-        sa.select(
-            segments.c.circuit_id,
-            segments.c.used_on,
-            segments.c.energy_wh,
-            segments.c.from_register_wh,
-            segments.c.to_register_wh,
-            segments.c.cause,
-        )
-        .where(
-            segments.c.circuit_id.in_(circuit_ids), segments.c.used_on >= from_on, segments.c.used_on <= to_on
-        )
-        .order_by(segments.c.circuit_id, segments.c.from_at, segments.c.segment_id)
-    ):
-        sums.setdefault((row.circuit_id, row.used_on), _Sum()).add(
-            row.energy_wh,
-            row.from_register_wh,
-            row.to_register_wh,
-            estimated=row.cause == Cause.ESTIMATE.value,
-        )
+    wanted = {"circuit_ids": list(circuit_ids), "from_on": from_on, "to_on": to_on}
+    estimate = Cause.ESTIMATE.value
+    for circuit_id, used_on, energy_wh, from_wh, to_wh, cause in connection.execute(_SEGMENTS, wanted).all():
+        found = sums.get((circuit_id, used_on))
+        if found is None:
+            found = sums[circuit_id, used_on] = _Sum()
+        found.add(energy_wh, from_wh, to_wh, estimated=cause == estimate)
     split_days = {
         (row.circuit_id, on)
         for row in connection.execute(

@@ -36,6 +36,8 @@ _COLUMNS = (
     holds.c.confirmed_open_at,
     holds.c.scoped_hold_id,
 )
+_STANDING = sa.select(*_COLUMNS).where(holds.c.released_at.is_(None)).order_by(holds.c.hold_id)
+_STANDING_OF = _STANDING.where(holds.c.circuit_id.in_(sa.bindparam("circuit_ids", expanding=True)))
 _MANY = 500  # circuit ids in one IN list
 
 
@@ -209,15 +211,14 @@ def reset(connection: Connection, circuit_id: str, actor: str, now: datetime) ->
 
 def standing(connection: Connection, circuit_ids: Sequence[str] | None = None) -> dict[str, tuple[Hold, ...]]:
     """Return the standing holds by circuit, oldest first, shadow ones among them; all circuits by default."""
-    query = sa.select(*_COLUMNS).where(holds.c.released_at.is_(None)).order_by(holds.c.hold_id)
     found: dict[str, list[Hold]] = {}
     if circuit_ids is None:
-        _gather(connection.execute(query), found)
+        _gather(connection.execute(_STANDING), found)
     else:
         ids = list(circuit_ids)
         for start in range(0, len(ids), _MANY):
             chunk = ids[start : start + _MANY]
-            _gather(connection.execute(query.where(holds.c.circuit_id.in_(chunk))), found)
+            _gather(connection.execute(_STANDING_OF, {"circuit_ids": chunk}), found)
     return {circuit_id: tuple(members) for circuit_id, members in found.items()}
 
 

@@ -121,13 +121,16 @@ def get(connection: Connection, outage_id: str, *, now: datetime) -> AnnouncedOu
     return found[0]
 
 
+_COMING = (
+    sa.select(outages)
+    .where(outages.c.to_at > sa.bindparam("now"), outages.c.called_off_at.is_(None))
+    .order_by(outages.c.from_at, outages.c.outage_id)
+)
+
+
 def coming(connection: Connection, *, now: datetime) -> list[AnnouncedOutage]:
     """Return the outages that are to come or running, by their beginning."""
-    rows = connection.execute(
-        sa.select(outages)
-        .where(outages.c.to_at > now, outages.c.called_off_at.is_(None))
-        .order_by(outages.c.from_at, outages.c.outage_id)
-    ).mappings()
+    rows = connection.execute(_COMING, {"now": now}).mappings()
     return [
         AnnouncedOutage(
             outage=Outage(

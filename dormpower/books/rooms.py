@@ -69,7 +69,7 @@ class RoomPage:
 
 def find_room(connection: Connection, *, room_id: str, present: Present) -> RoomView | None:
     """Return a room that is not closed, or None."""
-    rows = connection.execute(_open_rooms().where(rooms.c.room_id == room_id)).all()
+    rows = connection.execute(_OPEN_ROOM, {"room_id": room_id}).all()
     found = _with_circuits(connection, rows, present)
     return found[0] if found else None
 
@@ -97,18 +97,12 @@ def list_rooms(
 
 def open_room(connection: Connection, *, room_id: str) -> str | None:
     """Return the id of a room that is not closed, or None where there is no such room."""
-    return connection.execute(
-        sa.select(rooms.c.room_id).where(rooms.c.room_id == room_id, rooms.c.closed_at.is_(None))
-    ).scalar_one_or_none()
+    return connection.execute(_OPEN_ROOM_ID, {"room_id": room_id}).scalar_one_or_none()
 
 
 def room_of_circuit(connection: Connection, *, circuit_id: str) -> str | None:
     """Return the room of a circuit, or None where there is no such circuit."""
-    return connection.execute(
-        sa.select(circuits.c.room_id)
-        .join(rooms, rooms.c.room_id == circuits.c.room_id)
-        .where(circuits.c.circuit_id == circuit_id, rooms.c.closed_at.is_(None))
-    ).scalar_one_or_none()
+    return connection.execute(_ROOM_OF_CIRCUIT, {"circuit_id": circuit_id}).scalar_one_or_none()
 
 
 def room_of_lockout(connection: Connection, *, lockout_id: str) -> str | None:
@@ -143,6 +137,18 @@ def _open_rooms() -> sa.Select[tuple[str, str, str, str, str, bool]]:
         rooms.c.name,
         rooms.c.keep_supply,
     ).where(rooms.c.closed_at.is_(None))
+
+
+# Asked with every request for a room or a circuit: built once.
+_OPEN_ROOM = _open_rooms().where(rooms.c.room_id == sa.bindparam("room_id"))
+_OPEN_ROOM_ID = sa.select(rooms.c.room_id).where(
+    rooms.c.room_id == sa.bindparam("room_id"), rooms.c.closed_at.is_(None)
+)
+_ROOM_OF_CIRCUIT = (
+    sa.select(circuits.c.room_id)
+    .join(rooms, rooms.c.room_id == circuits.c.room_id)
+    .where(circuits.c.circuit_id == sa.bindparam("circuit_id"), rooms.c.closed_at.is_(None))
+)
 
 
 def _conditions(wanted: RoomFilter, present: Present) -> list[sa.ColumnElement[bool]]:

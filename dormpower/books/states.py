@@ -19,6 +19,7 @@ from dormpower.domain.holds import Hold, SupplyState, supply_state
 
 DEFAULT_STALE_AFTER_S = 150.0
 _STALE_KEY = "stale_after_s"
+_STALE_AFTER_S = sa.select(meta.c.value).where(meta.c.key == _STALE_KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ def stale_after_s(connection: Connection) -> float:
 
     The gateway writes it at its start, from its poll period and the campus clock's speed.
     """
-    value = connection.scalar(sa.select(meta.c.value).where(meta.c.key == _STALE_KEY))
+    value = connection.scalar(_STALE_AFTER_S)
     return DEFAULT_STALE_AFTER_S if value is None else float(value)
 
 

@@ -61,7 +61,7 @@ def daily_usage(
                 settled_days.c.used_on >= from_on,
                 settled_days.c.used_on <= to_on,
             )
-        )
+        ).all()
     }
     metered = day_energies(connection, circuit_ids=[circuit_id], from_on=from_on, to_on=to_on)
     rows = []

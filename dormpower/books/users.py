@@ -185,12 +185,7 @@ def close_session(connection: Connection, *, secret: str) -> None:
 
 def session_user(connection: Connection, *, secret: str, now: datetime) -> SessionUser | None:
     """Return who a session's secret stands for, or None where it is unknown, expired or its user disabled."""
-    row = connection.execute(
-        _active_users()
-        .add_columns(sessions.c.csrf_token)
-        .join(sessions, sessions.c.user_id == users.c.user_id)
-        .where(sessions.c.secret_sha256 == digest(secret), sessions.c.expires_at > now)
-    ).one_or_none()
+    row = connection.execute(_OF_SESSION, {"secret_sha256": digest(secret), "now": now}).one_or_none()
     if row is None:
         return None
     user = User(user_id=row.user_id, username=row.username, role=Role(row.role))
@@ -239,15 +234,7 @@ def revoke_token(connection: Connection, *, token_id: str, now: datetime) -> Non
 
 def token_user(connection: Connection, *, secret: str, now: datetime) -> User | None:
     """Return who a bearer token stands for, or None where it is worth nothing (any more)."""
-    row = connection.execute(
-        _active_users()
-        .join(tokens, tokens.c.user_id == users.c.user_id)
-        .where(
-            tokens.c.secret_sha256 == digest(secret),
-            tokens.c.expires_at > now,
-            tokens.c.revoked_at.is_(None),
-        )
-    ).one_or_none()
+    row = connection.execute(_OF_TOKEN, {"secret_sha256": digest(secret), "now": now}).one_or_none()
     return None if row is None else User(user_id=row.user_id, username=row.username, role=Role(row.role))
 
 
@@ -286,3 +273,23 @@ def remember_origins(connection: Connection, *, user: User, origins: list[str], 
 
 def _active_users() -> sa.Select[tuple[int, str, str]]:
     return sa.select(users.c.user_id, users.c.username, users.c.role).where(users.c.disabled_at.is_(None))
+
+
+# Asked with every request: built once.
+_OF_SESSION = (
+    _active_users()
+    .add_columns(sessions.c.csrf_token)
+    .join(sessions, sessions.c.user_id == users.c.user_id)
+    .where(
+        sessions.c.secret_sha256 == sa.bindparam("secret_sha256"), sessions.c.expires_at > sa.bindparam("now")
+    )
+)
+_OF_TOKEN = (
+    _active_users()
+    .join(tokens, tokens.c.user_id == users.c.user_id)
+    .where(
+        tokens.c.secret_sha256 == sa.bindparam("secret_sha256"),
+        tokens.c.expires_at > sa.bindparam("now"),
+        tokens.c.revoked_at.is_(None),
+    )
+)
