@@ -17,6 +17,7 @@ from dormpower.domain.announcing import Announcement, Cause, Schedules
 from dormpower.domain.days import CampusDays
 from dormpower.domain.evidence import Evidence, shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain, wanted_relay
+from dormpower.domain.reconcile import WaitsFor
 from dormpower.domain.samples import Relay
 from dormpower.domain.units import format_kwh
 from dormpower.messages.catalogue import Language, text
@@ -94,6 +95,7 @@ class CircuitJson(BaseModel):
     )
     control: Literal["settled", "pending", "waiting", "failed"]
     expected_change_at: datetime | None
+    waiting: HoldDetail | None = Field(description="What the switch waits for, while `control` is waiting.")
     holds: list[HoldJson]
     account_id: str | None
     balance_wh: int
@@ -199,6 +201,15 @@ def _control(view: CircuitView) -> str:
     return view.control
 
 
+def _waiting(view: CircuitView, reader: Reader) -> dict[str, Any] | None:
+    """Return what the switch waits for, and the feeder where that has no room."""
+    waiting = view.waiting
+    if waiting is None or _control(view) != "waiting":
+        return None
+    params = {"feeder_id": waiting.feeder_id} if waiting.why is WaitsFor.FEEDER_ROOM else {}
+    return sentence_json(f"waiting.{waiting.why}", params, reader)
+
+
 def circuit_json(view: CircuitView, reader: Reader) -> dict[str, Any]:
     """Fill a circuit."""
     return {
@@ -210,6 +221,7 @@ def circuit_json(view: CircuitView, reader: Reader) -> dict[str, Any]:
         "open_but_drawing": view.open_but_drawing,
         "control": _control(view),
         "expected_change_at": view.expected_change_at,
+        "waiting": _waiting(view, reader),
         "holds": [hold_json(hold, reader) for hold in view.holds],
         "account_id": view.account_id,
         "balance_wh": view.balance_wh,

@@ -42,6 +42,7 @@ from dormpower.domain.silences import Cut
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
 from gateway import circuit_alarms, policy_changes
+from gateway.closing_room import Room
 from gateway.contacts import Contacts
 from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
 from gateway.decisions import Decider, PaymentPending
@@ -56,7 +57,7 @@ from gateway.looking import (
 )
 from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 from gateway.ports import Switch
-from gateway.reconciler import Reconciler, Room
+from gateway.reconciler import Reconciler
 
 log = structlog.get_logger()
 

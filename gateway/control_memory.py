@@ -23,7 +23,7 @@ from dormpower.domain.arrears import NO_WARNINGS, Warnings
 from dormpower.domain.flags import STANDARD_MEANINGS, FlagMeanings
 from dormpower.domain.holds import TRIPS_AND_SHEDS, AnyReason, Hold, Reason, SupplyState, wanted_relay
 from dormpower.domain.prohibited import Allowance
-from dormpower.domain.reconcile import Control
+from dormpower.domain.reconcile import Control, Waiting
 from dormpower.domain.restoring import LOOK_BACK_S, Restore
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict, is_believed
 from dormpower.domain.switching import TripsPolicy
@@ -78,6 +78,7 @@ class CircuitMemory:
     state: SupplyState = SupplyState.OFFLINE
     control: Control = Control.SETTLED
     expected_change_at: datetime | None = None
+    waiting: Waiting | None = None
     active_alarms: frozenset[str] = frozenset()
     shadow_alarms: frozenset[str] = frozenset()  # that a rule in shadow would have raised
     pending_cuts: Mapping[str, bool] = field(default_factory=dict)  # on the breaker's list: reason, approved
@@ -240,6 +241,7 @@ def fill(
         if point is not None:
             memory.warnings, memory.state = point.warnings, point.state
             memory.control, memory.expected_change_at = point.control, point.expected_change_at
+            memory.waiting = point.waiting
             if first:
                 memory.opened_at, memory.failures = point.opened_at, point.failures
                 memory.sent, memory.ours_open = point.commanded_relay, point.commanded_relay is Relay.OPEN

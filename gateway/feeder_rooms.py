@@ -27,6 +27,7 @@ from dormpower.domain.demand import Tree, has_room
 from dormpower.domain.fairness import closing_pickup_w
 from dormpower.domain.feeder_facts import NO_TURN, Demand, Load, Plan, ShedAs, SheddingPolicy, Source, Turn
 from dormpower.domain.holds import Enforcement
+from dormpower.domain.reconcile import WaitsFor, WaitUntil
 from dormpower.domain.spread import Spread, SpreadPolicy
 from gateway.control_memory import CircuitMemory
 from gateway.feeder_readings import FeederReadings
@@ -40,6 +41,8 @@ class _Wait:
     urgent: bool
     after_trip: bool
     never_shed: bool
+    lacks: str  # the feeder that has no room, the lowest one
+    until_at: datetime | None = None  # when its turn comes at the latest; None while nothing is known
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,17 +97,23 @@ class FeederRooms:
             return False
         pickup_w = self._pickup_w(memory)
         if not self._is_known(path, now):
-            answered = self._without_demand(circuit_id, wait, path, now)
+            lacks = None if self._without_demand(circuit_id, wait, path, now) else path[0]
+            until_at = None
         else:
-            answered = not self._goes_behind(wait, path) and all(
-                has_room(self._demands[one], self._promised_w.get(one, 0), pickup_w, self.policy)
-                and (self._demands[one].may_restore or not wait.after_trip)
-                for one in path
-            )
-        if answered:
+            lacks = next((one for one in path if not self._has_room(one, wait, pickup_w)), None)
+            until_at = wait.since_at + timedelta(seconds=self.policy.max_off_s)
+        if lacks is None:
             self._promise(circuit_id, pickup_w, now)
             self.leave(circuit_id)
-        return answered
+        else:
+            self._waiting[circuit_id] = replace(wait, lacks=lacks, until_at=until_at)
+        return lacks is None
+
+    def wait_of(self, circuit_id: str) -> WaitUntil:
+        """Return what a circuit that may not close waits for, as it was last found."""
+        wait, now = self._waiting[circuit_id], self._clock.now()
+        until_at = wait.until_at if wait.until_at is not None and wait.until_at > now else None
+        return WaitUntil(why=WaitsFor.FEEDER_ROOM, campus_at=until_at, feeder_id=wait.lacks)
 
     def step_aside(self, circuit_id: str) -> bool:
         """A circuit can't begin its closing at present, but keeps its place; True where it was waiting."""
@@ -134,6 +143,7 @@ class FeederRooms:
             urgent=memory.closes_first,
             after_trip=memory.after_trip_or_shed,
             never_shed=shed_as is ShedAs.NEVER or memory.circuit.kind not in self.policy.priorities,
+            lacks=self._paths[circuit_id][0],
         )
         self._waiting[circuit_id] = wait
         for feeder_id in self._paths[circuit_id]:
@@ -190,14 +200,23 @@ class FeederRooms:
         # Many may have waited for it: no more at once than a plan would let close.
         return self._batches.slot(circuit_id, group=path[0], now=now) <= now
 
-    def _goes_behind(self, wait: _Wait, path: tuple[str, ...]) -> bool:
-        """Whether somebody who is off for one of these feeders' sake comes first."""
-        if not (wait.urgent or wait.never_shed) and not self._short.isdisjoint(path):
+    def _has_room(self, feeder_id: str, wait: _Wait, pickup_w: int) -> bool:
+        """Whether a feeder has room for a pickup now, and nobody waits for it who comes first."""
+        demand = self._demands[feeder_id]
+        return (
+            not self._goes_behind(wait, feeder_id)
+            and has_room(demand, self._promised_w.get(feeder_id, 0), pickup_w, self.policy)
+            and (demand.may_restore or not wait.after_trip)
+        )
+
+    def _goes_behind(self, wait: _Wait, feeder_id: str) -> bool:
+        """Whether somebody who is off for a feeder's sake comes first."""
+        if not (wait.urgent or wait.never_shed) and feeder_id in self._short:
             return True
-        below = self._waiting_below
-        return any(
-            below[one, True] + (0 if wait.urgent else below[one, False]) > 1 for one in path
-        )  # 1 is this one itself
+        others = self._waiting_below[feeder_id, True]
+        if not wait.urgent:
+            others += self._waiting_below[feeder_id, False]
+        return others > 1  # 1 is this one itself
 
     # --- told by shedding ------------------------------------------------------------------------------------
 

@@ -29,13 +29,17 @@ from dormpower.domain.reconcile import (
     Send,
     Settled,
     Step,
+    Waiting,
+    WaitsFor,
     WaitUntil,
     control_of,
     next_step,
+    waiting_of,
 )
 from dormpower.domain.samples import Relay
 from dormpower.domain.spread import Spread, SpreadPolicy
 from dormpower.domain.trips import Judged
+from gateway.closing_room import Room
 from gateway.control_memory import CircuitMemory
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 
@@ -52,22 +56,6 @@ class Run(Protocol):
 
     def __call__(self, function: Callable[[], Result]) -> Awaitable[Result]:
         """Return what the function returns."""
-
-
-class Room(Protocol):
-    """Says whether a closing may begin (invariant 23); whoever may not is kicked when that has changed."""
-
-    def ask(self, memory: CircuitMemory) -> bool:
-        """Whether a circuit may close now; else it waits there."""
-
-    def step_aside(self, circuit_id: str) -> bool:
-        """A circuit can't begin its closing at present, but keeps its place among those that wait."""
-
-    def leave(self, circuit_id: str) -> None:
-        """A circuit has no closing to begin."""
-
-    def withdraw(self, circuit_id: str) -> None:
-        """A circuit is to be open."""
 
 
 class Reconciler:
@@ -197,12 +185,12 @@ class Reconciler:
             group = f"{circuit.campus}/{circuit.building}/{'first' if memory.closes_first else ''}"
             at = self._spread.slot(circuit.circuit_id, group=group, now=now)
             if at > now:
-                return WaitUntil(why="spread", campus_at=at)
+                return WaitUntil(why=WaitsFor.SPREAD, campus_at=at)
         if self._room is None or self._room.ask(memory):
             return step
         if self._spread is not None:
             self._spread.keep(circuit.circuit_id, now=now)
-        return WaitUntil(why="feeder_room")
+        return self._room.wait_of(circuit.circuit_id)
 
     async def _rest(self, memory: CircuitMemory, step: Step) -> None:
         circuit_id = memory.circuit.circuit_id
@@ -211,20 +199,24 @@ class Reconciler:
         if isinstance(step, WaitUntil | Failed):
             self._timers[circuit_id] = step
             expected_at = step.campus_at if isinstance(step, WaitUntil) else None
-        control = control_of(step, failures=memory.failures)
-        if (control, expected_at) != (memory.control, memory.expected_change_at):
-            await self._run(lambda: self._save_control(memory, control, expected_at))
+        control, waiting = control_of(step, failures=memory.failures), waiting_of(step)
+        known = (memory.control, memory.expected_change_at, memory.waiting)
+        if (control, expected_at, waiting) != known:
+            await self._run(lambda: self._save_control(memory, control, expected_at, waiting))
 
-    def _save_control(self, memory: CircuitMemory, control: Control, expected_at: datetime | None) -> None:
+    def _save_control(
+        self, memory: CircuitMemory, control: Control, expected_at: datetime | None, waiting: Waiting | None
+    ) -> None:
         with self._books.write() as connection:
-            books_control.save(
+            books_control.save_wait(
                 connection,
                 circuit_id=memory.circuit.circuit_id,
-                now=self._clock.now(),
-                control=control.value,
+                control=control,
                 expected_change_at=expected_at,
+                waiting=waiting,
+                now=self._clock.now(),
             )
-        memory.control, memory.expected_change_at = control, expected_at
+        memory.control, memory.expected_change_at, memory.waiting = control, expected_at, waiting
         memory.settle_quiet()
 
     async def _carry_out(self, memory: CircuitMemory, step: Send) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books import accounts
 from dormpower.books import holds as books_holds
-from dormpower.books.control import given_warnings
+from dormpower.books.control import given_warnings, waiting_from
 from dormpower.books.days import day_energies
 from dormpower.books.tables import (
     account_links,
@@ -38,6 +38,7 @@ from dormpower.domain.holds import (
     SupplyState,
     supply_state,
 )
+from dormpower.domain.reconcile import Waiting
 from dormpower.domain.scopes import Scoped, Where
 
 
@@ -78,6 +79,7 @@ class CircuitView:
     open_but_drawing: bool
     control: str
     expected_change_at: datetime | None
+    waiting: Waiting | None
     holds: tuple[Hold, ...]
     account_id: str | None
     balance_wh: int
@@ -166,6 +168,8 @@ _CIRCUITS = (
         meter_points.c.last_seen_at,
         control_points.c.control,
         control_points.c.expected_change_at,
+        control_points.c.waits_for,
+        control_points.c.waits_for_feeder_id,
         control_points.c.arrears,
         rooms.c.campus,
         rooms.c.building,
@@ -224,6 +228,7 @@ def _read(
             open_but_drawing=bool(row.open_but_drawing),
             control=row.control or "settled",
             expected_change_at=row.expected_change_at,
+            waiting=waiting_from(row.waits_for, row.waits_for_feeder_id),
             holds=own,
             account_id=row.account_id,
             balance_wh=balance_wh,

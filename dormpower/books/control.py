@@ -14,7 +14,7 @@ from dormpower.books.tables import control_points, meter_points, pending_cuts
 from dormpower.domain.alarms import PRIORITIES, AlarmKind
 from dormpower.domain.arrears import NO_WARNINGS, Warnings
 from dormpower.domain.holds import Enforcement, SupplyState
-from dormpower.domain.reconcile import Control
+from dormpower.domain.reconcile import Control, Waiting, WaitsFor
 from dormpower.domain.samples import Relay
 
 # *Suggested*: time to find out what is wrong with the price, the readings or the policy.
@@ -31,6 +31,7 @@ class ControlPoint:
 
     control: Control = Control.SETTLED
     expected_change_at: datetime | None = None
+    waiting: Waiting | None = None
     commanded_relay: Relay | None = None
     opened_at: datetime | None = None
     failures: int = 0
@@ -77,6 +78,7 @@ def points(connection: Connection, circuit_ids: Sequence[str] | None = None) -> 
         row["circuit_id"]: ControlPoint(
             control=Control(row["control"]),
             expected_change_at=row["expected_change_at"],
+            waiting=waiting_from(row["waits_for"], row["waits_for_feeder_id"]),
             commanded_relay=None if row["commanded_relay"] is None else Relay(row["commanded_relay"]),
             opened_at=row["opened_at"],
             failures=row["failures"],
@@ -95,6 +97,34 @@ def save(connection: Connection, *, circuit_id: str, now: datetime, **values: An
     )
     if "control" in values or "arrears" in values:
         events.append(connection, kind="circuit", subject_id=circuit_id, now=now)
+
+
+def save_wait(
+    connection: Connection,
+    *,
+    circuit_id: str,
+    control: Control,
+    expected_change_at: datetime | None,
+    waiting: Waiting | None,
+    now: datetime,
+) -> None:
+    """Write how far a relay follows, and what it waits for."""
+    save(
+        connection,
+        circuit_id=circuit_id,
+        now=now,
+        control=control.value,
+        expected_change_at=expected_change_at,
+        waits_for=None if waiting is None else waiting.why.value,
+        waits_for_feeder_id=None if waiting is None else waiting.feeder_id,
+    )
+
+
+def waiting_from(why: str | None, feeder_id: str | None) -> Waiting | None:
+    """Return what a relay waits for, of a control point's columns; what another version wrote is not told."""
+    if why is None or why not in set(WaitsFor):
+        return None
+    return Waiting(why=WaitsFor(why), feeder_id=feeder_id)
 
 
 def save_warnings(connection: Connection, *, circuit_id: str, warnings: Warnings, now: datetime) -> None:

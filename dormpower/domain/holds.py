@@ -209,6 +209,8 @@ def explain(hold: Hold) -> Explanation:
             latched = "" if hold.expected_release_at else "_latched"
             return Explanation(code=f"hold.{hold.reason}{latched}", params={})
         case Reason.SHED | Reason.CURFEW:
-            return Explanation(code=f"hold.{hold.reason}", params={})
+            shed = hold.reason is Reason.SHED
+            params = {"feeder_id": str(hold.evidence.get("feeder_id") or "?")} if shed else {}
+            return Explanation(code=f"hold.{hold.reason}", params=params)
         case UnknownReason():
             return Explanation(code="hold.unknown", params={"reason_code": hold.reason.value})

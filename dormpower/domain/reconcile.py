@@ -38,6 +38,31 @@ class Control(StrEnum):
     FAILED = "failed"
 
 
+class WaitsFor(StrEnum):
+    """What a relay that is not as wanted waits for."""
+
+    FIRST_READING = "first_reading"
+    UNREACHABLE = "unreachable"
+    FRESH_READING = "no_fresh_reading"
+    MINIMUM_OFF = "minimum_off"
+    SPREAD = "spread"
+    FEEDER_ROOM = "feeder_room"
+    COMMAND = "command_under_way"
+    BACK_OFF = "back_off"
+
+
+# Something is being done about it: people are told that, not what it waits for.
+_UNDER_WAY = frozenset({WaitsFor.COMMAND, WaitsFor.BACK_OFF})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What people are told of a relay that waits; `feeder_id` is the feeder that has no room."""
+
+    why: WaitsFor
+    feeder_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileFacts:
     """What is known of one circuit. `opened_at` and `min_off_s` are campus time, `last_try_at` is real time.
@@ -74,9 +99,10 @@ class Send:
 class WaitUntil:
     """Don't act yet. `campus_at` or `real_at` says when to look again, where that is known."""
 
-    why: str
+    why: WaitsFor
     campus_at: datetime | None = None
     real_at: datetime | None = None
+    feeder_id: str | None = None  # that has no room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +128,13 @@ def next_step(  # noqa: PLR0911
     if not facts.has_relay:
         return Settled()
     if facts.outstanding:
-        return WaitUntil(why="command_under_way")
+        return WaitUntil(why=WaitsFor.COMMAND)
     if not facts.seen_in_this_run:
-        return WaitUntil(why="first_reading")
+        return WaitUntil(why=WaitsFor.FIRST_READING)
     if _reported(facts) is facts.wanted:
         return Settled()
     if not facts.reachable:
-        return WaitUntil(why="unreachable")
+        return WaitUntil(why=WaitsFor.UNREACHABLE)
     if facts.wanted is Relay.CLOSED:
         closing = _closing_waits(facts, now=now)
         if closing is not None:
@@ -117,7 +143,7 @@ def next_step(  # noqa: PLR0911
     if back_off_over_at is not None and real_now < back_off_over_at:
         if facts.failures >= TRIES:
             return Failed(real_at=back_off_over_at)
-        return WaitUntil(why="back_off", real_at=back_off_over_at)
+        return WaitUntil(why=WaitsFor.BACK_OFF, real_at=back_off_over_at)
     return Send(relay=facts.wanted, attempt=facts.failures + 1)
 
 
@@ -127,9 +153,16 @@ def control_of(step: Step, *, failures: int) -> Control:
         return Control.SETTLED
     if isinstance(step, Failed) or failures >= TRIES:
         return Control.FAILED
-    if isinstance(step, Send) or step.why in {"command_under_way", "back_off"}:
+    if isinstance(step, Send) or step.why in _UNDER_WAY:
         return Control.PENDING
     return Control.WAITING
+
+
+def waiting_of(step: Step) -> Waiting | None:
+    """Return what people are told that a relay waits for; None where it does not, or something is under way."""
+    if not isinstance(step, WaitUntil) or step.why in _UNDER_WAY:
+        return None
+    return Waiting(why=step.why, feeder_id=step.feeder_id)
 
 
 def _reported(facts: ReconcileFacts) -> Relay | None:
@@ -142,11 +175,11 @@ def _reported(facts: ReconcileFacts) -> Relay | None:
 
 def _closing_waits(facts: ReconcileFacts, *, now: datetime) -> WaitUntil | None:
     if facts.after_trip_or_shed and not facts.fresh:
-        return WaitUntil(why="no_fresh_reading")
+        return WaitUntil(why=WaitsFor.FRESH_READING)
     if facts.opened_at is not None:
         over_at = facts.opened_at + timedelta(seconds=facts.min_off_s)
         if now < over_at:
-            return WaitUntil(why="minimum_off", campus_at=over_at)
+            return WaitUntil(why=WaitsFor.MINIMUM_OFF, campus_at=over_at)
     return None
 
 

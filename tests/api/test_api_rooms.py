@@ -41,6 +41,7 @@ def test_a_room_has_its_two_circuits_with_every_field_of_the_contract(campus):
         "relay": "closed",
         "control": "settled",
         "expected_change_at": None,
+        "waiting": None,
         "holds": [],
         "account_id": "acc-south-01-101-lighting",
         "balance_wh": 0,

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
+from dormpower.books import control
 from dormpower.books.database import Books
 from dormpower.domain.holds import Reason
+from dormpower.domain.reconcile import Control, Waiting, WaitsFor
 from tests.gateway.feeder_floor import Floor
 
 FIRST, SECOND = "r-8-ac", "r-9-ac"
@@ -72,3 +75,23 @@ def test_who_is_held_meanwhile_begins_anew(floor: Floor) -> None:
     make_room(floor)
     assert floor.is_on(SECOND)
     assert not floor.is_on(FIRST)
+
+
+def test_what_a_circuit_waits_for_is_on_record_with_its_feeder_and_when_its_turn_comes(floor: Floor) -> None:
+    with floor.books.read() as connection:
+        point = control.points(connection, [FIRST])[FIRST]
+    assert (point.control, point.waiting) == (
+        Control.WAITING,
+        Waiting(why=WaitsFor.FEEDER_ROOM, feeder_id="floor"),
+    )
+    waits_since_at = floor.clock.now() - timedelta(seconds=3 * floor.policy.cycle_s)
+    assert point.expected_change_at == waits_since_at + timedelta(seconds=floor.policy.max_off_s)
+    reach(floor, online=False)
+    floor.cycle(1)
+    floor.let_go([FIRST], Reason.CURFEW)
+    asyncio.run(floor.control.sweep())
+    make_room(floor)
+    with floor.books.read() as connection:
+        points = control.points(connection, [FIRST, SECOND])
+    assert points[FIRST].waiting == Waiting(why=WaitsFor.UNREACHABLE)
+    assert (points[SECOND].control, points[SECOND].waiting) == (Control.SETTLED, None)

@@ -11,7 +11,7 @@ from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.arrears import Level
 from dormpower.domain.evidence import shown_evidence
 from dormpower.domain.holds import Hold, Reason, Release, SupplyState, explain
-from dormpower.domain.reconcile import Control
+from dormpower.domain.reconcile import Control, WaitsFor, WaitUntil, waiting_of
 from dormpower.domain.samples import Flag
 from dormpower.domain.timeline import CAUSES, ENDED, OTHER, OUTCOMES, UNDER_WAY
 from dormpower.messages.catalogue import (
@@ -41,6 +41,7 @@ def test_every_code_has_both_languages_with_the_same_parameters(code: str) -> No
         *(f"level.{level}" for level in Level),
         *(f"release.{release}" for release in Release),
         *(f"control.{control}" for control in Control),
+        *(f"waiting.{why}" for why in WaitsFor if waiting_of(WaitUntil(why=why)) is not None),
         *(f"alarm.{kind}" for kind in AlarmKind),
         *(f"warning.{level}" for level in Level if level is not Level.OK),
         *(f"flags.{flag}" for flag in Flag),

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from dormpower.books import alarms, control, holds
 from dormpower.books.tables import meter_points
 from dormpower.domain.holds import Reason
+from dormpower.domain.reconcile import Control, Waiting, WaitsFor
 
 OWN, OTHER = "south-01-101", "south-01-102"
 
@@ -53,6 +54,18 @@ def test_what_nothing_holds_off_is_not_told_as_supplied_before_its_switch_is_clo
     assert "Supply normal" not in ac
     assert "Released, switch not closed yet" in ac
     assert "the switch closes by itself. Expected back 20 May 2026, 12:03" in ac
+    with sqlite_place.books.write() as connection:
+        control.save_wait(
+            connection,
+            circuit_id=f"{OWN}-ac",
+            control=Control.WAITING,
+            expected_change_at=back_at,
+            waiting=Waiting(why=WaitsFor.FEEDER_ROOM, feeder_id="south-01"),
+            now=sqlite_place.clock.now(),
+        )
+    cards = sqlite_place.browser("student").get(f"/rooms/{OWN}/cards").text
+    assert "Feeder south-01 has no room at present" in cards
+    assert "its turn comes. Expected back 20 May 2026, 12:03" in cards
     with sqlite_place.books.write() as connection:
         control.save(connection, circuit_id=f"{OWN}-ac", now=back_at, control="failed", expected_change_at=None)
     assert "closes by itself" not in sqlite_place.browser("student").get(f"/rooms/{OWN}/cards").text

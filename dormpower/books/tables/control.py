@@ -105,6 +105,8 @@ control_points = Table(
     Column("circuit_id", ForeignKey("circuits.circuit_id"), primary_key=True),
     Column("control", String, nullable=False, server_default="settled"),  # settled|pending|waiting|failed
     Column("expected_change_at", Instant),
+    Column("waits_for", String),  # see domain.reconcile
+    Column("waits_for_feeder_id", String),
     Column("commanded_relay", String),  # what our last command on record asked for
     Column("opened_at", Instant),  # start of the present minimum off time
     Column("failures", Integer, nullable=False, server_default="0"),
