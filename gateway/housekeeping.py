@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from config.settings import EmbeddedReadingsSettings, Settings
-from dormpower.books import audit_log, events, journal, scoped_holds, settlement, silences
+from dormpower.books import audit_log, events, intents, journal, scoped_holds, settlement, silences
 from dormpower.books.database import Books
 from dormpower.clock import Clock
 from dormpower.domain.days import CampusDays
@@ -48,6 +48,7 @@ def housekeeping(settings: Settings, books: Books, readings: ReadingsStore, cloc
     def age_out() -> None:
         with books.write() as connection:
             events.drop_before(connection, clock.now() - KEEP_EVENTS)
+            intents.drop_handled_before(connection, clock.now() - KEEP_EVENTS)
             silences.drop_before(connection, clock.now() - KEEP_SILENCES)
         kept = settings.readings
         if isinstance(kept, EmbeddedReadingsSettings):  # the retention of an InfluxDB bucket is the server's

@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from config.settings import load
-from dormpower.books import events, tables
+from dormpower.books import events, intents, tables
+from dormpower.books.sites import sync_site
 from dormpower.clock import ManualClock
 from dormpower.readings.factory import open_embedded
 from dormpower.readings.port import Reading
@@ -67,6 +68,20 @@ def test_embedded_readings_stay_for_the_days_that_the_site_says(tmp_path, make_g
     found = readings.between("r1-ac", NOW - timedelta(days=365), NOW + DAY)
     assert [one.at for one in found] == kept_at
     readings.close()
+
+
+def test_intents_go_once_they_have_been_handled_for_a_day(make_gateway, sqlite_books):
+    gateway = make_gateway(INFLUX, _Untouched())
+    sync_site(books=sqlite_books, site=gateway.settings.site, now=NOW - 3 * DAY, today=NOW.date())
+    with sqlite_books.write() as connection:
+        for cause, handled_at in (("old", NOW - 2 * DAY), ("new", NOW), ("waiting", None)):
+            intents.leave(connection, circuit_id="r1-ac", cause=cause, now=NOW - 2 * DAY)
+            if handled_at is not None:
+                (left,) = intents.unhandled(connection, 2)
+                intents.mark_handled(connection, [left.intent_id], handled_at)
+    gateway._jobs.run_once()
+    with sqlite_books.read() as connection:
+        assert connection.scalars(sa.select(tables.intents.c.cause)).all() == ["new", "waiting"]
 
 
 def test_readings_on_a_server_are_left_to_it_and_the_books_age_all_the_same(make_gateway, sqlite_books):
