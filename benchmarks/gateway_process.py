@@ -21,7 +21,7 @@ from config.settings import Settings, load
 from dormpower.books.database import Books, open_books
 from dormpower.clock import load_clock
 from dormpower.domain.samples import ChannelSample
-from gateway.collection import collect_seldom
+from gateway.collection import collect_seldom, collecting_by_the_clock, leave_what_is_loaded
 from gateway.composition import FieldLine, open_readings
 from gateway.exclusive import give_lease_back, take_lease
 from gateway.poll import LinePoller
@@ -131,13 +131,14 @@ async def _run(settings: Settings, books: Books, wanted: argparse.Namespace) -> 
         kind = _FlatOutGateway if wanted.flat_out else Gateway
         gateway = kind(settings=settings, books=books, readings=readings, clock=clock)
         take_lease(gateway_id=gateway.gateway_id, books=books, clock=clock)
-        running = asyncio.create_task(gateway.run(stopped))
-        watching = asyncio.create_task(_watch(gateway, wanted, stopped))
-        await asyncio.wait([running, watching], return_when=asyncio.FIRST_COMPLETED)
-        if not watching.done():
-            watching.cancel()
-        await running
-        found = await watching
+        async with collecting_by_the_clock():
+            running = asyncio.create_task(gateway.run(stopped, loaded=leave_what_is_loaded))
+            watching = asyncio.create_task(_watch(gateway, wanted, stopped))
+            await asyncio.wait([running, watching], return_when=asyncio.FIRST_COMPLETED)
+            if not watching.done():
+                watching.cancel()
+            await running
+            found = await watching
         return {**found, "whole_run": gateway.figures()}
     finally:
         await asyncio.to_thread(readings.close)

@@ -23,7 +23,7 @@ from dormpower.clock_keeping import keep_clock
 from dormpower.domain.days import CampusDays
 from dormpower.event_log import log_to
 from dormpower.readings.port import UnableToReachReadingsError
-from gateway.collection import collect_seldom
+from gateway.collection import collect_seldom, collecting_by_the_clock, leave_what_is_loaded
 from gateway.composition import UnableToComposeError, open_readings
 from gateway.drivers.mqtt.topics import UnableToUseTopicsError
 from gateway.exclusive import UnableToRunGatewayError, give_lease_back, lock_folder, take_lease
@@ -45,11 +45,12 @@ async def _serve(settings: Settings, books: Books, clock: Clock) -> None:
         _sync_site(settings, books, clock)
         readings = open_readings(settings)
         try:
-            while not stopped.is_set():  # once more after a restored site was confirmed
-                in_force = settings_in_force(settings, books, clock)
-                gateway = Gateway(settings=in_force, books=books, readings=readings, clock=clock)
-                take_lease(gateway_id=gateway_id, books=books, clock=clock)
-                await gateway.run(stopped)
+            async with collecting_by_the_clock():
+                while not stopped.is_set():  # once more after a restored site was confirmed
+                    in_force = settings_in_force(settings, books, clock)
+                    gateway = Gateway(settings=in_force, books=books, readings=readings, clock=clock)
+                    take_lease(gateway_id=gateway_id, books=books, clock=clock)
+                    await gateway.run(stopped, loaded=leave_what_is_loaded)
         finally:
             await asyncio.to_thread(readings.close)
     finally:

@@ -212,13 +212,15 @@ class Gateway:
         self.control.load()
         self.feeders.load()
 
-    async def run(self, stopped: asyncio.Event) -> None:
+    async def run(self, stopped: asyncio.Event, *, loaded: Callable[[], None] = lambda: None) -> None:
         """Run until `stopped` is set or a part of the gateway fails; what is queued is committed at the end.
 
-        Raises what the failed part raised: a broken invariant stops the gateway (INVARIANTS, first lines).
+        `loaded` is called once memory is taken over from the books, before the field is polled. Raises what the
+        failed part raised: a broken invariant stops the gateway (INVARIANTS, first lines).
         """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writer, self.load)
+        loaded()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self._writer.shutdown)
             stack.push_async_callback(self.intake.flush)
