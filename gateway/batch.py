@@ -346,11 +346,7 @@ class Batch:
             return False
         self.seen_at[circuit_id] = at
         self._presents[circuit_id] = (channel, at)
-        self.observations.append(
-            Observation(
-                circuit_id=circuit_id, at=at, verdict=verdict, metered_wh=state.metered_wh, sample=channel
-            )
-        )
+        self.observations.append(Observation(circuit_id, at, verdict, state.metered_wh, channel))
         return True
 
     def _refuse(self, sample: ModuleSample) -> None:
@@ -369,12 +365,12 @@ class Batch:
 
 def _reading(circuit_id: str, channel: ChannelSample, register_wh: int, at: datetime) -> Reading:
     return Reading(
-        circuit_id=circuit_id,
-        at=at,
-        register_wh=register_wh,
-        power_w=channel.power_w,
-        voltage_v=channel.voltage_v,
-        current_a=channel.current_a,
-        power_factor=channel.power_factor,
-        relay=None if channel.relay is None else channel.relay.value,
+        circuit_id,
+        at,
+        register_wh,
+        channel.power_w,
+        channel.voltage_v,
+        channel.current_a,
+        channel.power_factor,
+        channel.relay,
     )

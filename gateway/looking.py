@@ -107,9 +107,11 @@ def watch(policies: Sequence[Policy], memory: CircuitMemory, sample: ChannelSamp
     wants_look = False
     for policy in policies:
         rule = policy.rule
-        after[rule] = watched = policy.watch(circuit_id, before.get(rule), sample, at)
-        if watched is not None and policy.wants_look(watched):
-            wants_look = True
+        watched = policy.watch(circuit_id, before.get(rule), sample, at)
+        if watched is not None:
+            after[rule] = watched
+            if policy.wants_look(watched):
+                wants_look = True
     memory.next_watched = after
     return wants_look
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dormpower.domain import loadsteps, prohibited, protection
 from dormpower.domain.holds import Enforcement, Hold, Reason
-from dormpower.domain.loadsteps import NOTHING_SEEN, StepWatch
+from dormpower.domain.loadsteps import NOTHING_SEEN, Level, StepRules, StepWatch
 from dormpower.domain.prohibited import ProhibitedFacts, ProhibitedPolicy
 from dormpower.domain.protection import OverCounts, OverloadFacts, OverloadPolicy
 from dormpower.domain.samples import ChannelSample
@@ -162,6 +162,16 @@ class ProhibitedRule:
     reason: Reason = Reason.PROHIBITED
     counts_when_changed: bool = True
     quiet_above_wh = None  # a balance says nothing here
+    rules_of: Mapping[str, StepRules] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out what counts as a step of each circuit that is watched."""
+        found = {
+            circuit_id: policy.rules
+            for circuit_id, policy in self.placed.by_circuit.items()
+            if policy.mode is not Enforcement.OFF
+        }
+        object.__setattr__(self, "rules_of", found)
 
     def described(self) -> Mapping[str, Any]:
         """Return what the site configured."""
@@ -176,14 +186,23 @@ class ProhibitedRule:
         """Whether the circuit's mode has such holds."""
         return mode_of_hold(hold) is in_shadow_only(self.mode_of(circuit_id), shadow_only=shadow_only)
 
-    def watch(self, circuit_id: str, before: object, sample: ChannelSample, at: datetime) -> StepWatch | None:
+    def watch(
+        self, circuit_id: str, before: object, sample: ChannelSample, at: datetime
+    ) -> StepWatch | Level | None:
         """Follow the steps of the load."""
-        policy = self.placed.by_circuit.get(circuit_id)
-        if policy is None or policy.mode is Enforcement.OFF:
+        rules = self.rules_of.get(circuit_id)
+        if rules is None:
             return None
-        power = loadsteps.power_sample(sample, at)
+        if isinstance(before, tuple):
+            level = loadsteps.still_level(before, sample, at, rules)
+            if level is not None:
+                return level
+            before = loadsteps.watch_of(before)
         watched = before if isinstance(before, StepWatch) else NOTHING_SEEN
-        return watched if power is None else loadsteps.watch(watched, power, policy.rules)
+        power = loadsteps.power_sample(sample, at)
+        if power is not None:
+            watched = loadsteps.watch(watched, power, rules)
+        return loadsteps.level_of(watched) or watched
 
     def wants_look(self, watched: object) -> bool:
         """A resistive load that is on is looked at, and a rise, so that it is kept."""
@@ -197,7 +216,7 @@ class ProhibitedRule:
         """Take it back."""
         return loadsteps.from_json(memory)
 
-    def begin(self, circuit_id: str, last: ChannelSample, at: datetime) -> StepWatch | None:
+    def begin(self, circuit_id: str, last: ChannelSample, at: datetime) -> StepWatch | Level | None:
         """Go on from the level of the last run's last sample: a step since then is one."""
         return self.watch(circuit_id, None, last, at)
 

@@ -104,9 +104,11 @@ class MeteringRules:
     ahead: timedelta = timedelta(minutes=5)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class MeterState:
     """Where a circuit's metering stands. A value: replaced, never changed (not frozen, for speed of making).
+
+    The order of the fields is for `stepped`, which fills them in a row; others name them.
 
     `day_ends_at` is the end of `open_on`, the campus day of the position. `joins` is set while a new span is in
     commissioning after an old one: the cause of the step that will lead to its first register. `candidates` are
@@ -196,18 +198,19 @@ def stepped(
     ):
         return None
     step_wh = register_wh - state.register_wh
-    if not limits.believes(step_wh, at - position_at):
+    # Within the resolution, as nearly all are, the time needs no look.
+    if not 0 <= step_wh <= limits.resolution_wh and not limits.believes(step_wh, at - position_at):
         return None
     return MeterState(
-        span_id=state.span_id,
-        standing=Standing.ACCEPTED,
-        register_wh=register_wh,
-        register_at=at,
-        metered_wh=state.metered_wh + step_wh,
-        segment_from_wh=state.segment_from_wh,
-        segment_from_at=state.segment_from_at,
-        open_on=state.open_on,
-        day_ends_at=day_ends_at,
+        state.span_id,
+        Standing.ACCEPTED,
+        register_wh,
+        at,
+        state.metered_wh + step_wh,
+        state.segment_from_wh,
+        state.segment_from_at,
+        state.open_on,
+        day_ends_at,
     )
 
 

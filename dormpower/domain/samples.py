@@ -77,9 +77,11 @@ def is_believed(verdict: Verdict, *, before: bool) -> bool:
     return before if verdict is Verdict.NO_REGISTER else verdict is Verdict.ACCEPTED
 
 
-@dataclass(slots=True, kw_only=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Observation:
     """A channel's sample as taken in: what policies look at. Late ones are never handed to a policy.
+
+    The order of the fields is for intake, which fills them in a row; others name them.
 
     `metered_wh` is the circuit's monotone metered energy after this sample. `fresh` says that the register was
     accepted: only then may the observation cause an arrears cut (invariant 19).

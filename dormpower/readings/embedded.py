@@ -94,11 +94,8 @@ class EmbeddedReadings:
             return
         rows = rows_of(readings)
         with self._write() as writer:
-            numbers = self._circuits
-            new = {reading.circuit_id for reading in readings} - numbers.keys()
             with transaction(writer):
-                if new:
-                    numbers = numbers | {circuit_id: _number(writer, circuit_id) for circuit_id in new}
+                numbers = self._numbered(writer, readings)
                 writer.execute(
                     "INSERT INTO batches (from_ms, to_ms, circuits, rows) VALUES (?, ?, ?, ?)",
                     (
@@ -266,6 +263,14 @@ class EmbeddedReadings:
                 self._writer = open_writer(self.path)
                 self._count_loose(_loose_rows(self._writer))
             yield self._writer
+
+    def _numbered(self, writer: sqlite3.Connection, readings: Sequence[Reading]) -> dict[str, int]:
+        """Return the circuits' numbers, new ones among them, which count once the transaction is committed."""
+        numbers = self._circuits
+        if all(reading.circuit_id in numbers for reading in readings):
+            return numbers
+        new = {reading.circuit_id for reading in readings} - numbers.keys()
+        return numbers | {circuit_id: _number(writer, circuit_id) for circuit_id in new}
 
     def _count_loose(self, more: int) -> None:
         self._loose_rows = max(0, self._loose_rows + more)

@@ -163,11 +163,7 @@ def chunks_of(circuits: npt.NDArray[Any], rows: Rows) -> Iterator[Chunk]:
     """
     if not len(rows):
         return
-    order = np.lexsort((rows["at_ms"], circuits))  # stable: later rows of an instant stay behind earlier ones
-    circuits, rows = circuits[order], rows[order]
-    same = (np.diff(circuits) == 0) & (np.diff(rows["at_ms"]) == 0)
-    kept = np.append(~same, True)
-    circuits, rows = circuits[kept], rows[kept]
+    circuits, rows = _in_order(circuits, rows)
     firsts = np.flatnonzero(np.append(True, np.diff(circuits) != 0))
     sizes = np.diff(np.append(firsts, len(rows)))
     bases = rows[firsts]
@@ -176,8 +172,8 @@ def chunks_of(circuits: npt.NDArray[Any], rows: Rows) -> Iterator[Chunk]:
     narrow, fits = _narrowed(rows)
     all_fit = np.logical_and.reduceat(fits, firsts)
     bodies = {
-        True: (memoryview(rows.tobytes()), ROW.itemsize),
         False: (memoryview(narrow.tobytes()), _NARROW.itemsize),
+        True: (memoryview(b"" if all_fit.all() else rows.tobytes()), ROW.itemsize),
     }
     for circuit, first, size, fit, at_ms, register_wh in zip(
         circuits[firsts].tolist(),
@@ -190,6 +186,20 @@ def chunks_of(circuits: npt.NDArray[Any], rows: Rows) -> Iterator[Chunk]:
     ):
         body, width = bodies[not fit]
         yield Chunk(circuit, at_ms, register_wh, not fit, bytes(body[first * width : (first + size) * width]))
+
+
+def _in_order(circuits: npt.NDArray[Any], rows: Rows) -> tuple[npt.NDArray[Any], Rows]:
+    """Return rows by circuit and time; of the same circuit and instant the one that came last."""
+    small = circuits.astype(np.uint16) if circuits.min() >= 0 and circuits.max() < 0x10000 else circuits
+    order = np.argsort(small, kind="stable")  # of 16 bits by radix, and rows come in order of time mostly
+    at_ms = rows["at_ms"][order]
+    same_circuit = np.diff(circuits[order]) == 0
+    steps_ms = np.diff(at_ms)
+    if (steps_ms[same_circuit] <= 0).any():
+        order = np.lexsort((rows["at_ms"], circuits))  # stable: later rows of an instant stay behind earlier
+        kept = np.append((np.diff(circuits[order]) != 0) | (np.diff(rows["at_ms"][order]) != 0), True)
+        order = order[kept]
+    return circuits[order], rows[order]
 
 
 def _narrowed(rows: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:

@@ -12,11 +12,12 @@ class UnableToReachReadingsError(Exception):
     """The store can't be reached or refuses; the message says which store and why."""
 
 
-@dataclass(slots=True, kw_only=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Reading:
     """One accepted sample of a circuit. `at` is kept to the millisecond; (circuit, at) is its identity.
 
-    A value: replaced, never changed (not frozen, for speed of making).
+    A value: replaced, never changed. Not frozen, and intake fills the fields in a row, for speed of making;
+    others name them.
     """
 
     circuit_id: str

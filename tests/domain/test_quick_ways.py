@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dormpower.domain.days import CampusDays
-from dormpower.domain.loadsteps import PowerSample, StepRules, StepWatch, watch
+from dormpower.domain.loadsteps import (
+    PowerSample,
+    StepRules,
+    StepWatch,
+    level_of,
+    power_sample,
+    still_level,
+    watch,
+    watch_of,
+)
 from dormpower.domain.meter_state import ChannelLimits, MeteringRules, Outcome, advance, stepped
+from dormpower.domain.samples import ChannelSample
 from dormpower.domain.spans import new_state
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -50,3 +60,38 @@ def test_a_step_starts_from_the_lower_of_the_last_sample_and_the_median(
     newest = PowerSample(at=START + timedelta(seconds=3), power_w=next_w, apparent_va=None)
     rises = next_w - min(powers_w[-1], median(powers_w)) >= StepRules().min_step_w
     assert bool(watch(StepWatch(recent=recent), newest, StepRules()).rising) is rises
+
+
+samples = st.builds(
+    lambda power_w, current_a: ChannelSample(channel=0, power_w=power_w, voltage_v=230.0, current_a=current_a),
+    st.one_of(st.none(), st.sampled_from((0.0, 40.0, 400.0, 600.0, 900.0, 2000.0)), st.floats(-100, 4000)),
+    st.one_of(st.none(), st.floats(0, 20)),
+)
+
+
+@given(
+    stream=st.lists(st.tuples(samples, st.sampled_from((-5.0, 0.0, 1.0, 30.0, 150.0, 151.0))), max_size=25),
+    min_step_w=st.sampled_from((100.0, 500.0)),
+)
+def test_a_level_is_followed_as_the_long_way_follows_it(
+    stream: list[tuple[ChannelSample, float]], min_step_w: float
+) -> None:
+    rules = StepRules(min_step_w=min_step_w)
+    at, long_way, level = START, StepWatch(), None
+    for sample, later_s in stream:
+        at += timedelta(seconds=later_s)
+        power = power_sample(sample, at)
+        before, long_way = long_way, long_way if power is None else watch(long_way, power, rules)
+        short_way = None if level is None else still_level(level, sample, at, rules)
+        if short_way is not None:
+            assert watch_of(short_way) == long_way
+            level = short_way
+        else:
+            assert level is None or watch_of(level) == before  # from where the long way goes on
+            level = level_of(long_way)
+            assert level is None or watch_of(level) == long_way
+
+
+@given(step_wh=st.integers(0, 10), seconds=st.integers(1, 30_000))
+def test_a_step_within_the_resolution_is_believed_whatever_the_time(step_wh: int, seconds: int) -> None:
+    assert LIMITS.believes(step_wh, timedelta(seconds=seconds))
