@@ -144,10 +144,12 @@ class CircuitMemory:
     def observe(self, observation: Observation) -> None:
         """Take note of one more sample of the batch: whether it is believed, and when it was taken."""
         at, verdict = observation.at, observation.verdict
-        self.next_believed = is_believed(verdict, before=self.next_believed)
         self.next_observed_before_at, self.next_observed_at = self.next_observed_at, at
         if verdict is Verdict.ACCEPTED:
+            self.next_believed = True
             self.next_fresh_at, self.next_sample = at, observation.sample
+        else:
+            self.next_believed = is_believed(verdict, before=self.next_believed)
         if not self.next_seen:
             self.next_seen = observation.sample.relay is not None or not self.circuit.has_readback
 

@@ -84,6 +84,10 @@ class FeederReadings:
         room, _ = self.circuits[circuit_id]
         return policy.mode_of(self.root_of[str(room.feeder)])
 
+    def is_meter(self, module_id: str) -> bool:
+        """Whether a module measures a feeder."""
+        return module_id in self._meter_modules
+
     def take_meters(self, sample: ModuleSample) -> ModuleSample | None:
         """Take the feeder meters' channels out of a sample; None where nothing is left for intake."""
         if sample.module_id not in self._meter_modules:

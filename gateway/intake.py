@@ -116,9 +116,10 @@ class Intake:
 
     def submit(self, sample: ModuleSample, *, done: Callable[[], None] | None = None) -> None:
         """Queue a sample; `done` is called on the event loop once it is committed."""
-        if not self._queue.put(sample, done):
+        if self._queue.put(sample, done):
+            self.counters.queue_depth += 1
+        else:
             self.counters.dropped += 1
-        self.counters.queue_depth = len(self._queue)
         if not self._wake.is_set():
             self._wake.set()
 

@@ -199,7 +199,7 @@ class LinePoller:
                 return
             else:
                 break
-        sample = ModuleSample(module_id=polled.module.module_id, at=self._clock.now(), channels=channels)
+        sample = ModuleSample(polled.module.module_id, self._clock.now(), channels)
         self._answered(polled)
         self._submit(sample)
 

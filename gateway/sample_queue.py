@@ -40,17 +40,17 @@ class SampleQueue:
 
     def put(self, sample: ModuleSample, done: Callable[[], None] | None) -> bool:
         """Add a sample; False where one (perhaps this one) had to be given up."""
-        full = len(self) >= self._limit
+        polled, awaited = self._polled, self._awaited
+        full = len(polled) + len(awaited) >= self._limit
         if full:
-            if self._polled:
-                self._polled.popleft()
+            if polled:
+                polled.popleft()
             elif done is None:
                 return False
             else:
-                self._awaited.popleft()
-        self._arrived += 1
-        queue = self._polled if done is None else self._awaited
-        queue.append(Queued(sample, done, self._arrived))
+                awaited.popleft()
+        self._arrived = arrived = self._arrived + 1
+        (polled if done is None else awaited).append(Queued(sample, done, arrived))
         return not full
 
     def take(self, most: int) -> list[Queued]:

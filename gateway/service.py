@@ -197,10 +197,16 @@ class Gateway:
             poll_s=self.settings.gateway.poll_s,
             fast_poll_s=self.settings.gateway.fast_poll_s,
             clock=self.clock,
-            submit=Submit(self.intake, self.feeder_readings),
+            submit=self._submit_of(field_line),
             on_module=_Note(self.control.note_module),
             on_line=_Note(self.control.note_line),
         )
+
+    def _submit_of(self, field_line: FieldLine) -> Callable[[ModuleSample], None]:
+        """Return where a line's samples go: nearly every line has no feeder's meter on it."""
+        if any(self.feeder_readings.is_meter(module.module_id) for module in field_line.modules):
+            return Submit(self.intake, self.feeder_readings)
+        return self.intake.submit
 
     # --- life ----------------------------------------------------------------------------------------------
 

@@ -48,9 +48,12 @@ class ChannelSample:
     flags: frozenset[Flag] = frozenset()
 
 
-@dataclass(slots=True, kw_only=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ModuleSample:
-    """One module's channels, read together. `at` is campus time of the sample, UTC."""
+    """One module's channels, read together. `at` is campus time of the sample, UTC.
+
+    The order of the fields is for polling, which fills the first three in a row; others name them.
+    """
 
     module_id: str
     at: datetime
