@@ -138,6 +138,11 @@ class Batch:
             if point.quarantine_replaced:
                 quarantines.close(connection, circuit_id=circuit_id, decision="replaced", now=self._now)
 
+    @staticmethod
+    def is_asked(connection: Connection) -> bool:
+        """Whether people have asked for something that comes before the samples."""
+        return bool(meter_changes.waiting(connection) or quarantines.decided(connection))
+
     def apply_changes(self, connection: Connection) -> None:
         """Carry out what people recorded of replaced and newly commissioned modules of our circuits."""
         for change in meter_changes.waiting(connection):

@@ -4,11 +4,11 @@ Theory of operation
 -------------------
 `submit` puts a module's sample into a bounded queue on the event loop. `run` takes batches from it and hands
 each to the one writer thread, which commits in this order: the accepted readings, durable in their store; then
-one transaction of the books with positions, segments, quarantines and what the policies decided; then, back on
-the event loop, the memory of the control part and each sample's `done` (an MQTT acknowledgement). What memory
-holds changes only after the commit, so a batch that failed is judged again from the same states: replaying
-changes nothing, because the readings store overwrites the same (circuit, time) and a sample that the books have
-seen is late.
+one transaction of the books with positions, segments, quarantines and what the policies decided, short while
+intake keeps up, since the books have other writers; then, back on the event loop, the memory of the control
+part and each sample's `done` (an MQTT acknowledgement). What memory holds changes only after the commit, so a
+batch that failed is judged again from the same states: replaying changes nothing, because the readings store
+overwrites the same (circuit, time) and a sample that the books have seen is late.
 
 While the books or the readings store can't be reached the batch is kept and retried with back-off, and the
 queue fills; what it then gives up, counted, is told in `sample_queue.py`. Any other fault ends `run`: a broken
@@ -42,6 +42,11 @@ DecideBatch = Callable[[Connection, Sequence[Observation], datetime], AfterCommi
 
 BATCH_S = 1.0
 BATCH_LIMIT = 5_000
+# While intake keeps up a transaction takes as many samples as fit into this time by the one before: a campus
+# that is believed for the first time costs more a sample, and who pays waits for the same write lock.
+TRANSACTION_S = 0.02
+LEAST_FITTING = 32
+SHORT_QUEUE = 1_000
 QUEUE_LIMIT = 50_000
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 30.0
@@ -108,6 +113,7 @@ class Intake:
         self._memory = PointMemory()
         self._queue = SampleQueue(queue_limit)
         self._pending: list[Queued] = []  # the batch that failed, first in line
+        self._fitting = batch_limit
         self._reloads: set[str] = set()
         self._wake = asyncio.Event()
         self._committing = asyncio.Lock()
@@ -174,7 +180,7 @@ class Intake:
             return await self._commit_batch()
 
     async def _commit_batch(self) -> int:
-        self._pending += self._queue.take(self._batch_limit - len(self._pending))
+        self._pending += self._queue.take(self._share() - len(self._pending))
         self.counters.queue_depth = len(self._queue)
         pending, reloads = self._pending, frozenset(self._reloads)
         started = self._clock.monotonic()
@@ -194,6 +200,11 @@ class Intake:
             raise
         self._finish(pending, reloads, batch, after_commit, started)
         return len(pending)
+
+    def _share(self) -> int:
+        """Return how many samples the next transaction takes: as many as may be when intake is behind."""
+        behind = len(self._pending) + len(self._queue) > SHORT_QUEUE
+        return self._batch_limit if behind else min(self._fitting, self._batch_limit)
 
     def _finish(
         self,
@@ -230,18 +241,31 @@ class Intake:
                     ),
                     connection,
                 )
+        with self._books.read() as connection:
+            asked = batch.is_asked(connection)
+        if not asked:
+            self._judge(
+                batch, pending
+            )  # before the write lock is taken: who pays meanwhile need not wait for it
         with self._books.write() as connection:
-            batch.apply_changes(connection)
-            batch.apply_decisions(connection)
-            for queued in pending:
-                batch.take(queued.sample)
-            if batch.readings:
-                self._readings.append(batch.readings)
+            began_s = self._clock.monotonic()
+            if asked:
+                batch.apply_changes(connection)
+                batch.apply_decisions(connection)
+                self._judge(batch, pending)
             refined = batch.write(connection)
             if refined:
                 self._readings.append(refined)
             after_commit = self._decide(connection, batch.observations, now)
+        if pending:
+            self._fitting = fitting(len(pending), self._clock.monotonic() - began_s)
         return batch, after_commit
+
+    def _judge(self, batch: Batch, pending: Sequence[Queued]) -> None:
+        for queued in pending:
+            batch.take(queued.sample)
+        if batch.readings:
+            self._readings.append(batch.readings)
 
     def _count(self, batch: Batch) -> None:
         for name in (
@@ -255,6 +279,13 @@ class Intake:
         ):
             setattr(self.counters, name, getattr(self.counters, name) + batch.counted[name])
         batch.log_transitions()
+
+
+def fitting(samples: int, took_s: float) -> int:
+    """Return how many samples fit into `TRANSACTION_S`, where so many took so long."""
+    if took_s <= 0:
+        return BATCH_LIMIT
+    return max(LEAST_FITTING, int(samples * TRANSACTION_S / took_s))
 
 
 def is_outage(fault: BaseException) -> bool:
