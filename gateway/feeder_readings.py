@@ -4,7 +4,7 @@ Lives in the event loop's thread. Only what intake believes counts: a sample who
 nothing of the power either.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,25 +18,33 @@ from dormpower.domain.site import Circuit, Room, Site
 from dormpower.domain.trips import draws
 
 AHEAD = timedelta(seconds=30)  # a feeder meter's clock may be ahead of ours by this much
-LATELY = timedelta(minutes=15)  # over this and the span before it the highest power of a circuit is kept
+LATELY = timedelta(minutes=15)  # on: over this and the span before it the highest power of a circuit is kept
 
 
 @dataclass(slots=True)
 class _Highest:
     """The highest power of the present span and of the one before it.
 
-    Only of samples that were taken while the circuit was on; where no relay is reported, while it drew.
+    Only of samples that were taken while the circuit was on; where no relay is reported, while it drew. Spans
+    are of time on: what was drawn before a night off is still the best guess for the morning, and an air
+    conditioner that has been on for some seconds has not shown yet what it draws.
     """
 
-    since_at: datetime
     now_w: int = 0
     before_w: int = 0
+    lasted: timedelta = timedelta(0)
+    on_since_at: datetime | None = None  # the last sample, if it was on then
 
     def take(self, power_w: int, at: datetime) -> None:
-        if at - self.since_at >= LATELY:
-            gone = at - self.since_at >= 2 * LATELY
-            self.since_at, self.before_w, self.now_w = at, 0 if gone else self.now_w, 0
+        if self.on_since_at is not None:
+            self.lasted += at - self.on_since_at
+        if self.lasted >= LATELY:
+            self.before_w, self.now_w, self.lasted = self.now_w, 0, timedelta(0)
         self.now_w = max(self.now_w, power_w)
+        self.on_since_at = at
+
+    def pause(self) -> None:
+        self.on_since_at = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,14 @@ class FeederReadings:
             power = _after(self._powers.get(one.circuit_id), one.sample.power_w, one.at)
             self._powers[one.circuit_id] = power
             if one.sample.relay is Relay.CLOSED or (one.sample.relay is None and draws(one.sample)):
-                self._highest.setdefault(one.circuit_id, _Highest(one.at)).take(power.power_w, one.at)
+                self._highest.setdefault(one.circuit_id, _Highest()).take(power.power_w, one.at)
+            elif one.circuit_id in self._highest:
+                self._highest[one.circuit_id].pause()
+
+    def begin_with(self, drew_before_w: Mapping[str, int]) -> None:
+        """Begin with what earlier runs saw circuits draw, until they have been on for long enough."""
+        for circuit_id in drew_before_w.keys() & self.circuits.keys():
+            self._highest[circuit_id] = _Highest(before_w=drew_before_w[circuit_id])
 
     def power(self, circuit_id: str) -> tuple[int | None, datetime | None]:
         """Return a circuit's power in watts and when it was sampled; None, None where nothing was heard."""
@@ -132,7 +147,7 @@ class FeederReadings:
         return None if power is None else power.period_s
 
     def lately_w(self, circuit_id: str) -> int | None:
-        """Return the most that a circuit drew in its last quarter to half an hour on; None without a sample."""
+        """Return the most that a circuit drew in its last quarter to half an hour on; None: nobody knows."""
         highest = self._highest.get(circuit_id)
         return None if highest is None else max(highest.now_w, highest.before_w)
 

@@ -223,6 +223,8 @@ class FeederRooms:
     def take_up(self, turns: Mapping[str, Turn], closed_at: Mapping[str, datetime]) -> None:
         """Begin with what the books hold: shedding's memory, and the closings that may still be picking up."""
         self._turns = turns
+        seen_w = {one: seen for one, turn in turns.items() if (seen := max(turn.before_w, turn.drew_w))}
+        self._readings.begin_with(seen_w)
         self._known_at = dict.fromkeys(self._known_at, self._clock.now())
         for circuit_id in closed_at.keys() & self._paths.keys():
             room, circuit = self._readings.circuits[circuit_id]

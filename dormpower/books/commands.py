@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from dormpower.books import events
 from dormpower.books.ids import new_id
 from dormpower.books.tables import commands, control_points
+from dormpower.books.types import Instant
 from dormpower.domain.samples import Relay
 
 _IDS_AT_ONCE = 500
@@ -109,19 +110,34 @@ def interrupt_unfinished(connection: Connection, now: datetime) -> int:
 
 
 def closings_since(connection: Connection, circuit_ids: Sequence[str], since: datetime) -> dict[str, datetime]:
-    """Return when circuits were last commanded to close, where that is not before `since`."""
+    """Return when circuits were last commanded to close, where that is not before `since`.
+
+    One that was commanded to open after that, or is known to have opened, is left out.
+    """
+    last_closing, last_opening = (
+        sa.func.max(sa.case((commands.c.relay == relay.value, commands.c.recorded_at)), type_=Instant)
+        for relay in (Relay.CLOSED, Relay.OPEN)
+    )
     found: dict[str, datetime] = {}
     for start in range(0, len(circuit_ids), _IDS_AT_ONCE):
         rows = connection.execute(
-            sa.select(commands.c.circuit_id, sa.func.max(commands.c.recorded_at))
+            sa.select(
+                commands.c.circuit_id,
+                last_closing.label("closing_at"),
+                last_opening.label("opening_at"),
+                control_points.c.opened_at,
+            )
+            .outerjoin(control_points, control_points.c.circuit_id == commands.c.circuit_id)
             .where(
                 commands.c.circuit_id.in_(list(circuit_ids[start : start + _IDS_AT_ONCE])),
                 commands.c.recorded_at >= since,
-                commands.c.relay == Relay.CLOSED.value,
             )
-            .group_by(commands.c.circuit_id)
+            .group_by(commands.c.circuit_id, control_points.c.opened_at)
         )
-        found |= {row[0]: row[1] for row in rows}
+        for row in rows:
+            opened = [at for at in (row.opening_at, row.opened_at) if at is not None]
+            if row.closing_at is not None and all(at <= row.closing_at for at in opened):
+                found[row.circuit_id] = row.closing_at
     return found
 
 

@@ -1,6 +1,5 @@
 """Feeder shedding in virtual time: tables of decisions, and what must hold whatever happens."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dormpower.books.feeders import feeder_read, feeder_written, turn_read, turn_written
 from dormpower.domain.alarms import AlarmKind
 from dormpower.domain.demand import Tree
 from dormpower.domain.fairness import jain_index, pickup_w, returning_order, shedding_order
@@ -27,6 +25,7 @@ from dormpower.domain.feeder_facts import (
 from dormpower.domain.holds import Enforcement
 from dormpower.domain.samples import Relay
 from dormpower.domain.shedding import plan
+from tests.domain.saved_sheds import saved
 
 START = datetime(2026, 7, 20, 12, 0, tzinfo=UTC)
 TODAY = date(2026, 7, 20)
@@ -465,18 +464,6 @@ steps = st.lists(
     max_size=10,
 )
 QUICK = replace(POLICY, min_on_s=60, min_between_s=120, max_off_s=420, rotate_after_s=310, sustained_s=30)
-
-
-def saved(state: ShedState) -> ShedState:
-    """What a restart leaves of a state."""
-    return ShedState(
-        feeders={
-            name: feeder_read(json.loads(json.dumps(feeder_written(one))))
-            for name, one in state.feeders.items()
-        },
-        turns={name: turn_read(json.loads(json.dumps(turn_written(one)))) for name, one in state.turns.items()},
-        period_on=state.period_on,
-    )
 
 
 @settings(max_examples=40, deadline=None)

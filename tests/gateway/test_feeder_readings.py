@@ -97,3 +97,45 @@ def test_a_circuit_whose_register_is_doubted_is_not_shed(floor: Floor) -> None:
     floor.cycle(3)
     assert floor.demand_w() > 8_000
     assert floor.shed() == set()
+
+
+@pytest.fixture
+def wide(sqlite_books: Books) -> Iterator[Floor]:
+    """A floor whose feeder has room for everybody."""
+    floor = Floor(sqlite_books, limit_w=40_000)
+    yield floor
+    floor.close()
+
+
+def test_what_a_circuit_drew_is_remembered_by_its_time_on(wide: Floor) -> None:
+    circuit_id, module_id = "r-0-ac", "m-0"
+    wide.cycle(1)
+    assert wide.readings.lately_w(circuit_id) == 1000
+    wide.hold([circuit_id], Reason.CURFEW)
+    for _ in range(30):  # off for longer than what is remembered
+        wide.clock.advance(80)
+        wide.cycle(1)
+    wide.let_go([circuit_id], Reason.CURFEW)
+    wide.draw_of[module_id] = 0  # its compressor has not started yet
+    wide.cycle(3)
+    assert wide.is_on(circuit_id)
+    assert wide.readings.lately_w(circuit_id) == 1000
+    wide.draw_of[module_id] = 200
+    wide.cycle(200)
+    assert wide.readings.lately_w(circuit_id) == 200
+
+
+def test_a_start_goes_on_with_what_a_circuit_drew_before(wide: Floor) -> None:
+    circuit_id, module_id = "r-0-ac", "m-0"
+    wide.cycle(1)
+    wide.hold([circuit_id], Reason.CURFEW)
+    wide.cycle(1)
+    wide.clock.advance(400)
+    wide.start()
+    wide.let_go([circuit_id], Reason.CURFEW)
+    wide.draw_of[module_id] = 0
+    wide.cycle(3)
+    assert wide.is_on(circuit_id)
+    wide.hold([circuit_id], Reason.CURFEW)
+    wide.cycle(1)
+    assert wide.readings.lately_w(circuit_id) == 1000
