@@ -272,7 +272,10 @@ def remember_origins(connection: Connection, *, user: User, origins: list[str], 
 
 
 def _active_users() -> sa.Select[tuple[int, str, str]]:
-    return sa.select(users.c.user_id, users.c.username, users.c.role).where(users.c.disabled_at.is_(None))
+    """Select who may sign in; a role that this version does not know (a newer one's) has no rights here."""
+    return sa.select(users.c.user_id, users.c.username, users.c.role).where(
+        users.c.disabled_at.is_(None), users.c.role.in_([role.value for role in Role])
+    )
 
 
 # Asked with every request: built once.

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from dormpower.books import commands, holds
 from dormpower.books.tables import alarms as alarm_rows
-from dormpower.books.tables import control_points, state_changes
+from dormpower.books.tables import control_points, state_changes, users
 from dormpower.books.tables import holds as hold_rows
 from dormpower.domain.holds import Reason
 from dormpower.domain.samples import Relay
@@ -99,3 +99,12 @@ def test_alarms_and_reports_are_listed_with_their_codes(newer):
     today = newer.clock.now().astimezone(newer.context.zone).date().isoformat()
     (shadow,) = read(newer, "maintenance", "/reports/shadow", **{"from": today, "to": today})["items"]
     assert (shadow["reason"], shadow["evidence"]) == ("quake", None)
+
+
+def test_who_has_a_role_that_this_version_does_not_know_has_no_rights(campus):
+    with campus.books.write() as connection:
+        connection.execute(
+            sa.update(users).where(users.c.user_id == campus.user_ids["student"]).values(role="warden")
+        )
+    assert campus.get("student", f"/rooms/{OWN}").status_code == 401
+    assert campus.get("maintenance", f"/rooms/{OWN}").status_code == 200
