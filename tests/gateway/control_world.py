@@ -225,6 +225,8 @@ class World:
                         "metered_wh": one.metered_wh,
                         "relay": None if one.sample.relay is None else one.sample.relay.value,
                         "flags": ",".join(sorted(one.sample.flags)),
+                        "power_w": one.sample.power_w,
+                        "power_factor": one.sample.power_factor,
                     }
                     if one.fresh:
                         values["last_seen_at"] = taken_at
