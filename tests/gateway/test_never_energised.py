@@ -88,6 +88,11 @@ def draw(world: World, power_w: float, **more: Any) -> None:
     world.sample(power_w=power_w if closed else 0.0, only=CIRCUIT, **more)
 
 
+def old_sample(world: World, relay: Relay) -> None:
+    """A sample that a broker has kept for a while."""
+    world.sample(relay=relay, only=CIRCUIT, after_s=1, on_its_way_s=20)
+
+
 def overload(world: World) -> None:
     draw(world, 2500.0)
     draw(world, 2500.0)
@@ -237,6 +242,8 @@ STEPS: dict[str, Callable[[World], None]] = {
     "kettle": kettle,
     "trip": lambda world: world.sample(relay=Relay.OPEN, flags=frozenset({Flag.PROHIBITED_TRIP}), only=CIRCUIT),
     "opened by hand": lambda world: world.sample(relay=Relay.OPEN, only=CIRCUIT),
+    "closed long ago": lambda world: old_sample(world, Relay.CLOSED),
+    "open long ago": lambda world: old_sample(world, Relay.OPEN),
     "closed by hand": lambda world: world.sample(relay=Relay.CLOSED, only=CIRCUIT),
     "reset": reset,
     "lock": lock,
