@@ -1,5 +1,6 @@
 """Control: looks at what intake took in and at what the books want, decides, and has the reconciler act.
 
+What is known of circuits, and what the rules say of one, is `gateway.looks`; here it is decided when to look.
 Three ways lead to a look at a circuit: an observation (in intake's transaction), an intent (somebody committed
 something that can change a wanted relay), and the sweep once a minute. All three ask the same rules with the
 same facts, so that a lost hint or a restart costs time, never a decision. Decisions are made on the gateway's
@@ -9,10 +10,7 @@ one writer thread; relays are switched from the event loop.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
-from datetime import datetime, timedelta
-from functools import partial
-from math import inf
+from datetime import datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -20,42 +18,34 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from dormpower.books import (
-    alarms,
     commands,
     intents,
     meter_changes,
     openings,
     quarantines,
     shadow,
-    shadow_alarms,
     states,
 )
 from dormpower.books import control as books_control
 from dormpower.books.database import Books
 from dormpower.books.intents import Intent
 from dormpower.clock import Clock
-from dormpower.domain import trips
 from dormpower.domain.holds import SupplyState
 from dormpower.domain.openings import OpeningsPolicy
 from dormpower.domain.samples import Observation
 from dormpower.domain.silences import Cut
 from dormpower.domain.spread import SpreadPolicy
 from dormpower.wake import WakeListener
-from gateway import circuit_alarms, policy_changes
+from gateway import policy_changes
 from gateway.closing_room import Room
 from gateway.contacts import Contacts
-from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
-from gateway.decisions import Decider, PaymentPending
+from gateway.control_memory import CircuitMemory, ControlledCircuit
+from gateway.decisions import PaymentPending
 from gateway.looking import (
-    Look,
     Outcome,
-    newly_opened,
-    outcome_at_start,
-    take_over,
-    watch,
-    watched_at_start,
 )
-from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
+from gateway.looks import BatchLooks, Looks
+from gateway.policies import CircuitFacts, Policy
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler
 
@@ -95,27 +85,24 @@ class Control:
         openings_policy: OpeningsPolicy | None = None,
     ) -> None:
         self._books = books
-        self._openings_policy = openings_policy or OpeningsPolicy()
         self._clock = clock
         self._executor = executor
-        self._zone = zone
         self._stale_after_s = stale_after_s
         self._reload = reload  # of a circuit whose metering a person changed: intake reads it anew
         self._wake = wake
         # Held from the start of a look until memory knows its outcome: the next look starts from there. Intake
         # holds it around each batch, since `decide_batch` looks too.
         self.turn = asyncio.Lock()
-        self._memories = build(circuits.values())
-        self._accounts: dict[str, AccountMemory] = {}
-        self._due_at: dict[str, datetime] = {}  # when a schedule wants a circuit looked at
-        self._decider_of = partial(
-            Decider,
-            rooms=len({circuit.room_id for circuit in circuits.values()}),
-            stale_after_s=stale_after_s,
+        self.looks = Looks(
+            clock=clock,
+            circuits=circuits,
+            policies=policies,
             zone=zone,
+            stale_after_s=stale_after_s,
+            warning_channels=warning_channels,
             payment_pending=payment_pending,
+            openings_policy=openings_policy or OpeningsPolicy(),
         )
-        self._go_by(policies, warning_channels)
         self._contacts = Contacts(
             books=books,
             clock=clock,
@@ -125,29 +112,17 @@ class Control:
             zone=zone,
             line_of=line_of,
         )
-        self._by_module: dict[str, list[str]] = {}
-        for circuit in circuits.values():
-            self._by_module.setdefault(circuit.module_id, []).append(circuit.circuit_id)
         self.reconciler = Reconciler(
             books=books,
             clock=clock,
             switch=switch,
-            memories=self._memories,
+            memories=self.looks.memories,
             run=self.run_on_writer,
             reachable=self._contacts.reachable,
             stale_after_s=stale_after_s,
             spread=spread,
             room=room,
         )
-
-    def _go_by(self, policies: Sequence[Policy], warning_channels: Sequence[str]) -> None:
-        self._policies = policies
-        self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
-        self._quiet_above_wh = max(
-            (policy.quiet_above_wh for policy in policies if policy.quiet_above_wh is not None), default=-inf
-        )
-        self._timed = [policy for policy in policies if isinstance(policy, Timed)]
-        self._decider = self._decider_of(policies=policies, channels=warning_channels)
 
     def adopt(
         self,
@@ -162,29 +137,16 @@ class Control:
         What rules make of the samples goes on as far as the new ones can take it over. A sweep then looks at
         everything with them.
         """
-        shadow_only = self._decider.shadow_only
-        before = {policy.rule: policy.described() for policy in self._policies}
-        self._go_by(policies, warning_channels)
-        self._decider.shadow_only = shadow_only
+        self.looks.adopt(policies, warning_channels=warning_channels, circuits=circuits)
         self.reconciler.adopt(spread)
-        changed = [policy for policy in self._watchers if policy.described() != before.get(policy.rule)]
-        for memory in self._memories.values():
-            taken_over = {
-                policy.rule: policy.carried_over(memory.watched.get(policy.rule)) for policy in changed
-            }
-            memory.watched = {**memory.watched, **taken_over}
-            memory.circuit = circuits[memory.circuit.circuit_id]
 
     def facts_now(self, connection: Connection, circuit_id: str, policy: Policy) -> CircuitFacts:
         """Return what a policy would look at now, without a new sample: for trying one out. Under `turn`."""
-        memory = self._memories[circuit_id]
-        look = self._look_without_sample(memory)
-        facts = self._decider.facts(connection, memory, policy, look, outcome_at_start(memory, look))
-        return replace(facts, sample=memory.sample, watched=policy.carried_over(facts.watched))
+        return self.looks.facts_now(connection, circuit_id, policy)
 
     def memory(self, circuit_id: str) -> CircuitMemory:
         """Return what is in memory of a circuit: for figures and tests, not for changing."""
-        return self._memories[circuit_id]
+        return self.looks.memories[circuit_id]
 
     # --- start ---------------------------------------------------------------------------------------------
 
@@ -195,57 +157,10 @@ class Control:
             commands.interrupt_unfinished(connection, now)
             states.set_stale_after_s(connection, self._stale_after_s)
             in_shadow = shadow.awaits_confirmation(connection)
-            policy_changes.take_over(connection, self._policies, shadow_only=in_shadow, now=now)
+            policy_changes.take_over(connection, self.looks.policies, shadow_only=in_shadow, now=now)
         with self._books.read() as connection:
-            everything = list(self._memories.values())
-            for start in range(0, len(everything), SWEEP_CHUNK):
-                self._fill(connection, everything[start : start + SWEEP_CHUNK], now, first=True)
-            for memory in everything:
-                memory.watched = watched_at_start(self._watchers, memory)
-            for alarm in alarms.active(connection):
-                of_module = self._by_module.get(alarm.subject_id, []) if alarm.subject_kind == "module" else []
-                for circuit_id in [alarm.subject_id] if alarm.subject_kind == "circuit" else of_module:
-                    known = self._memories.get(circuit_id)
-                    if known is not None and circuit_alarms.knows(alarm):
-                        known.active_alarms |= {alarm.kind}
-            for circuit_id, kinds in shadow_alarms.standing(connection).items():
-                if circuit_id in self._memories:
-                    self._memories[circuit_id].shadow_alarms = kinds
+            self.looks.begin(connection, now)
             self._contacts.load(connection)
-            if self._timed:
-                self._load_due(now)
-
-    def _load_due(self, now: datetime) -> None:
-        """Note what schedules want of each circuit, so that a boundary passed while nobody ran is made up."""
-        for circuit_id, memory in self._memories.items():
-            wanted = [
-                policy.next_look_at(
-                    circuit_id,
-                    holds=memory.holds,
-                    keep_supply=memory.keep_supply,
-                    shadow_only=self._decider.shadow_only,
-                    now=now,
-                )
-                for policy in self._timed
-            ]
-            found = [at for at in wanted if at is not None]
-            if found:
-                self._due_at[circuit_id] = min(found)
-
-    def _fill(
-        self, connection: Connection, memories: Sequence[CircuitMemory], now: datetime, *, first: bool = False
-    ) -> None:
-        self._decider.shadow_only = shadow.awaits_confirmation(connection)
-        for policy in self._timed:
-            policy.refresh(connection, now=now)
-        fill(
-            connection,
-            memories,
-            self._accounts,
-            today=now.astimezone(self._zone).date(),
-            now=now,
-            first=first,
-        )
 
     # --- observations --------------------------------------------------------------------------------------
 
@@ -257,96 +172,26 @@ class Control:
         An unchanged observation of a quiet circuit costs no query. Runs on the writer thread; what it returns
         runs on the event loop.
         """
-        token = object()
-        touched: list[CircuitMemory] = []
-        outcomes: list[tuple[CircuitMemory, Outcome]] = []
-        latest: dict[
-            str, Outcome
-        ] = {}  # a circuit may be in a batch twice: the second look starts from the first
-        memories, watchers, quiet_above_wh = self._memories, self._watchers, self._quiet_above_wh
-        for observation in observations:
-            circuit_id, sample = observation.circuit_id, observation.sample
-            memory = memories.get(circuit_id)
-            if memory is None:
-                continue
-            if memory.token is not token:
-                memory.begin_batch(token)
-                touched.append(memory)
-            memory.observe(observation)
-            wants_look = watch(watchers, memory, sample, observation.at)
-            available_wh = memory.available_after(observation)
-            before = latest.get(circuit_id)
-            if (
-                before is None
-                and memory.quiet
-                and not wants_look
-                and (available_wh is None or available_wh > quiet_above_wh)
-                and trips.unchanged(memory.next_judged, sample, memory.wanted)
-                and not memory.kept
-            ):
-                continue
-            if before is not None and before.state_due is not None:
-                self._decider.record_states(connection, latest, now=now)
-            look = self._look_at(memory, observation, available_wh)
-            outcome = self._decider.look(connection, memory, look, now, before=before)
-            memory.next_judged = outcome.judged
-            latest[circuit_id] = outcome
-            outcomes.append((memory, outcome))
-        self._decider.record_states(connection, latest, now=now)
-        opened = newly_opened((memories[one], outcome) for one, outcome in latest.items())
-        if opened:
-            openings.tell(connection, opened, policy=self._openings_policy, now=now)
-        return lambda: self._take_over_batch(touched, outcomes)
-
-    def _look_at(self, memory: CircuitMemory, observation: Observation, available_wh: int | None) -> Look:
-        fresh_at = observation.at if observation.fresh else memory.fresh_at
-        return Look(
-            available_wh=available_wh,
-            fresh=self._is_fresh(fresh_at) if not observation.fresh else True,
-            sample=observation.sample,
-            observed_at=observation.at,
-            sampled_at=fresh_at,
-            sampling_period_s=memory.next_sampling_period_s,
-            judged=memory.next_judged,
-            believed=memory.next_believed,
-            watched=memory.next_watched,
-            # A sample from before a command's end, or while one is under way, says nothing of what it did.
-            judges_relay=not memory.outstanding
-            and (memory.command_ended_at is None or observation.at > memory.command_ended_at),
-        )
+        looked = self.looks.at_batch(connection, observations, now)
+        return lambda: self._take_over_batch(looked)
 
     def is_fresh(self, memory: CircuitMemory) -> bool:
         """Whether an accepted reading of a circuit is within the stale limit."""
-        return self._is_fresh(memory.fresh_at)
+        return self.looks.is_fresh(memory)
 
-    def _is_fresh(self, at: datetime | None) -> bool:
-        return at is not None and self._clock.now() - at <= timedelta(seconds=self._stale_after_s)
-
-    def _take_over_batch(
-        self, touched: Sequence[CircuitMemory], outcomes: Sequence[tuple[CircuitMemory, Outcome]]
-    ) -> None:
-        first_seen = []
-        for memory in touched:
-            memory.end_batch()
-            if memory.next_seen and not memory.seen:
-                memory.seen = True
-                first_seen.append(memory.circuit.circuit_id)
-        for memory, outcome in outcomes:
-            self._take_over(memory, outcome)
+    def _take_over_batch(self, looked: BatchLooks) -> None:
+        first_seen = self.looks.end_batch(looked.touched)
+        self._take_over(looked.outcomes, judged=True)
         for circuit_id in first_seen:
-            self._memories[circuit_id].settle_quiet()
+            self.looks.memories[circuit_id].settle_quiet()
             self.reconciler.kick(circuit_id)
 
-    def _take_over(self, memory: CircuitMemory, outcome: Outcome, *, judged: bool = True) -> None:
-        """Take an outcome over into memory and look at the relay where it is not as wanted."""
-        take_over(memory, outcome, judged=judged, now=self._clock.now())
-        if outcome.look_again_at is None:
-            self._due_at.pop(memory.circuit.circuit_id, None)
-        else:
-            self._due_at[memory.circuit.circuit_id] = outcome.look_again_at
-        memory.settle_quiet()
-        if memory.seen and memory.circuit.has_relay:
-            self.reconciler.kick(memory.circuit.circuit_id)
+    def _take_over(self, found: Sequence[tuple[CircuitMemory, Outcome]], *, judged: bool) -> None:
+        """Take outcomes over into memory and look at the relays where they are not as wanted."""
+        for memory, outcome in found:
+            self.looks.take_over(memory, outcome, judged=judged)
+            if memory.seen and memory.circuit.has_relay:
+                self.reconciler.kick(memory.circuit.circuit_id)
 
     # --- intents and sweep ---------------------------------------------------------------------------------
 
@@ -354,7 +199,7 @@ class Control:
         """Take what is unhandled, decide anew, and reconcile these circuits at once; return how many."""
         async with self.turn:
             handled, found = await self.run_on_writer(self._handle)
-            self._take_over_looks(found)
+            self._take_over(found, judged=False)
         for circuit_id in sorted({one.circuit_id for one in handled if one.cause in METERING_CAUSES}):
             self._reload(circuit_id)
         return len(handled)
@@ -366,42 +211,15 @@ class Control:
                 return [], []
         with self._books.write() as connection:
             taken = intents.unhandled(connection, INTENTS_AT_ONCE)
-            found = self._look_again(connection, {intent.circuit_id for intent in taken}, now)
+            found = self.looks.again(connection, {intent.circuit_id for intent in taken}, now)
             openings.keep_up(connection, now=now)
             intents.mark_handled(connection, [intent.intent_id for intent in taken], now)
         return taken, found
 
-    def _look_again(
-        self, connection: Connection, circuit_ids: set[str], now: datetime
-    ) -> list[tuple[CircuitMemory, Outcome]]:
-        memories = [self._memories[one] for one in sorted(circuit_ids) if one in self._memories]
-        if not memories:
-            return []
-        self._fill(connection, memories, now)
-        found = {
-            memory.circuit.circuit_id: self._decider.look(
-                connection, memory, self._look_without_sample(memory), now
-            )
-            for memory in memories
-        }
-        self._decider.record_states(connection, found, now=now)
-        return [(memory, found[memory.circuit.circuit_id]) for memory in memories]
-
-    def _look_without_sample(self, memory: CircuitMemory) -> Look:
-        account = memory.account
-        return Look(
-            available_wh=None if account is None else account.base_wh - account.metered_wh,
-            fresh=self._is_fresh(memory.fresh_at),
-            sampled_at=memory.fresh_at,
-            sampling_period_s=memory.sampling_period_s,
-            judged=memory.judged,
-            watched=memory.watched,
-        )
-
     async def look_due(self) -> int:
         """Look at the circuits at which a schedule's boundary has come; return how many."""
         now = self._clock.now()
-        due = sorted(circuit_id for circuit_id, at in self._due_at.items() if at <= now)
+        due = sorted(circuit_id for circuit_id, at in self.looks.due_at.items() if at <= now)
         for start in range(0, len(due), DUE_CHUNK):
             chunk = set(due[start : start + DUE_CHUNK])
             await self._look_at_chunk(chunk)
@@ -412,7 +230,7 @@ class Control:
 
         Intents are taken between the chunks: who has just paid waits for one of them, not for a whole campus.
         """
-        ids = sorted(self._memories)
+        ids = sorted(self.looks.memories)
         for start in range(0, len(ids), SWEEP_CHUNK):
             chunk = set(ids[start : start + SWEEP_CHUNK])
             await self._look_at_chunk(chunk)
@@ -422,7 +240,7 @@ class Control:
         await self._contacts.sweep(
             [
                 Cut(circuit_id=circuit_id, at=memory.cut_due_at)
-                for circuit_id, memory in self._memories.items()
+                for circuit_id, memory in self.looks.memories.items()
                 if memory.cut_due_at is not None
             ]
         )
@@ -434,15 +252,12 @@ class Control:
 
     async def _look_at_chunk(self, circuit_ids: set[str]) -> None:
         async with self.turn:
-            self._take_over_looks(await self.run_on_writer(lambda: self._sweep_chunk(circuit_ids)))
-
-    def _take_over_looks(self, found: Sequence[tuple[CircuitMemory, Outcome]]) -> None:
-        for memory, outcome in found:
-            self._take_over(memory, outcome, judged=False)
+            found = await self.run_on_writer(lambda: self._sweep_chunk(circuit_ids))
+            self._take_over(found, judged=False)
 
     def _sweep_chunk(self, circuit_ids: set[str]) -> list[tuple[CircuitMemory, Outcome]]:
         with self._books.write() as connection:
-            return self._look_again(connection, circuit_ids, self._clock.now())
+            return self.looks.again(connection, circuit_ids, self._clock.now())
 
     # --- contact with the field ----------------------------------------------------------------------------
 
@@ -459,8 +274,8 @@ class Control:
         self._contacts.note_line(line_id, online=online, detail=detail)
 
     def _kick_module(self, module_id: str) -> None:
-        for circuit_id in self._by_module.get(module_id, ()):
-            if self._memories[circuit_id].seen:
+        for circuit_id in self.looks.of_module(module_id):
+            if self.looks.memories[circuit_id].seen:
                 self.reconciler.kick(circuit_id)
 
     # --- running -------------------------------------------------------------------------------------------
@@ -497,6 +312,6 @@ class Control:
     def figures(self) -> dict[str, int]:
         """Return how many circuits are in each supply state."""
         counts = dict.fromkeys((state.value for state in SupplyState), 0)
-        for memory in self._memories.values():
+        for memory in self.looks.memories.values():
             counts[memory.state.value] += 1
         return counts

@@ -465,7 +465,7 @@ def test_an_overload_rule_that_is_switched_off_releases_its_hold_at_the_start(qu
 
 def test_the_breaker_counts_a_changed_house_rule_for_a_day_and_protection_never(quick_world: World) -> None:
     world = quick_world
-    rules = {policy.rule: policy for policy in world.control._policies}
+    rules = {policy.rule: policy for policy in world.control.looks.policies}
     admission = Admission(policies=list(rules.values()), rooms=1)
 
     def counted() -> dict[str, bool]:
