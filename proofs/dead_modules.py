@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from proofs.running_site import Plan, RunningSite, SiteFolder, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import Plan, SiteFolder
 from simulators.faults import FaultKind
 
 MODULES = 32

@@ -19,7 +19,8 @@ from proofs.field import (
     reset,
 )
 from proofs.main_job import expect_normal
-from proofs.running_site import RTU_LINE, TCP_LINE, Plan, eventually
+from proofs.running_site import eventually
+from proofs.site_folder import RTU_LINE, TCP_LINE, Plan
 from simulators.faults import FaultKind
 
 FAULT_PLAN = Plan(tcp_rooms=15, rtu_rooms=13, mqtt_rooms=8)

@@ -33,7 +33,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from proofs.main_job import RESOLUTION_WH, as_instant
-from proofs.running_site import NotInTimeError, Plan, RunningSite, SiteFolder, eventually
+from proofs.running_site import NotInTimeError, RunningSite, eventually
+from proofs.site_folder import Plan, SiteFolder
 
 EVENING = datetime(2026, 5, 20, 13, 30, tzinfo=UTC)  # half past nine in Shanghai: midnight comes under fire
 ROUNDS_BETWEEN_AUDITS = 10

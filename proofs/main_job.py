@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from proofs.running_site import PRICE_MILLIFEN_PER_KWH, Plan, RunningSite, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import PRICE_MILLIFEN_PER_KWH, Plan
 
 # Ten past eleven at night: a day ends within the proof. No courtesy hours until three.
 BEFORE_MIDNIGHT = datetime(2026, 5, 20, 15, 10, tzinfo=UTC)

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from proofs.running_site import Plan, RunningSite, SiteFolder
+from proofs.running_site import RunningSite
+from proofs.site_folder import Plan, SiteFolder
 
 OpenSite = Callable[[Plan], RunningSite]
 

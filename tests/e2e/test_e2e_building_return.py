@@ -7,7 +7,8 @@ import pytest
 
 from proofs.field import alarm_is_off
 from proofs.main_job import as_instant, expect_normal
-from proofs.running_site import Plan, eventually
+from proofs.running_site import eventually
+from proofs.site_folder import Plan
 from simulators.faults import FaultKind
 
 pytestmark = pytest.mark.timeout(180)

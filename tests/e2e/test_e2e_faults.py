@@ -12,7 +12,8 @@ from dormpower.domain.samples import Flag
 from proofs.fault_cases import CASES, FAULT_PLAN, NEIGHBOUR, ROLLING
 from proofs.field import POWER_W, Field, charged
 from proofs.main_job import as_instant, expect_normal
-from proofs.running_site import RTU_LINE, TCP_LINE, RunningSite, SiteFolder
+from proofs.running_site import RunningSite
+from proofs.site_folder import RTU_LINE, TCP_LINE, SiteFolder
 from simulators.faults import FaultKind
 
 pytestmark = pytest.mark.timeout(300)

@@ -15,7 +15,8 @@ from pyModbusTCP.server import DataBank, ModbusServer
 
 from dormpower.clock import CampusClock
 from proofs.main_job import energy_of
-from proofs.running_site import HOST, Plan, RunningSite, SiteFolder, describe_room, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import HOST, Plan, SiteFolder, describe_room
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 import yaml
 
-from proofs.running_site import ROOT, TCP_LINE, Plan, RunningSite, describe_room, eventually
+from proofs.running_site import ROOT, RunningSite, eventually
+from proofs.site_folder import TCP_LINE, Plan, describe_room
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from proofs.running_site import Plan, RunningSite, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import Plan
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from proofs.main_job import as_instant, as_json, expect_normal
-from proofs.running_site import Plan, RunningSite, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import Plan
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -4,7 +4,8 @@ import pytest
 
 from proofs.field import POWER_W, alarm_is_off, alarm_is_on, hold_reasons, lift, lock_out
 from proofs.main_job import expect_normal
-from proofs.running_site import TCP_LINE, Plan, RunningSite, describe_room, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import TCP_LINE, Plan, describe_room
 from simulators.faults import FaultKind
 
 pytestmark = pytest.mark.timeout(240)

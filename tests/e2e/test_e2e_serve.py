@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proofs.running_site import Plan, Process, RunningSite, SiteFolder, eventually
+from proofs.running_site import Process, RunningSite, eventually
+from proofs.site_folder import Plan, SiteFolder
 
 pytestmark = pytest.mark.timeout(240)
 

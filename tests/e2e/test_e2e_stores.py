@@ -11,7 +11,8 @@ import pytest
 
 from proofs.influxdb_server import InfluxServer
 from proofs.main_job import MAIN_CIRCUITS, MAIN_PLAN, prove_main_job
-from proofs.running_site import HOST, SITE_ID, RunningSite, SiteFolder, eventually
+from proofs.running_site import RunningSite, eventually
+from proofs.site_folder import HOST, SITE_ID, SiteFolder
 from simulators.mosquitto import write_mosquitto_config
 
 pytestmark = [
