@@ -20,7 +20,7 @@ from config.changed_policies import policy_sections, with_policies
 from config.faults import UnableToLoadSiteError
 from config.settings import Settings
 from dormpower.books import policies as books_policies
-from dormpower.books import policy_proposals
+from dormpower.books import policy_proposals, policy_takeovers
 from dormpower.books.database import Books
 from dormpower.books.policy_proposals import Proposal, State
 from dormpower.clock import Clock
@@ -48,7 +48,7 @@ def settings_in_force(settings: Settings, books: Books, clock: Clock) -> Setting
     the site any more (a room of an override that is gone): with the file's own rules the gateway can start.
     """
     with books.write() as connection:
-        policy_proposals.supersede_changed(connection, policy_sections(settings), now=clock.now())
+        policy_takeovers.supersede_changed(connection, policy_sections(settings), now=clock.now())
         contents: dict[str, Mapping[str, Any]] = {}
         for section, proposal in policy_proposals.applied(connection).items():
             try:
@@ -58,7 +58,7 @@ def settings_in_force(settings: Settings, books: Books, clock: Clock) -> Setting
                     "policy.unusable", section=section, proposal=proposal.proposal_id, faults=str(refusal)
                 )
                 faults = [(fault.key, fault.message) for fault in refusal.faults]
-                policy_proposals.supersede(connection, proposal, faults=faults, now=clock.now())
+                policy_takeovers.supersede(connection, proposal, faults=faults, now=clock.now())
             else:
                 contents[section] = proposal.content
     return with_policies(settings, contents) if contents else settings
@@ -118,7 +118,7 @@ class PolicyDesk:
 
     def _waiting(self) -> list[Proposal]:
         with self._books.read() as connection:
-            return policy_proposals.waiting(connection)
+            return policy_takeovers.waiting(connection)
 
     async def _candidate(self, proposal: Proposal) -> tuple[Settings, RuleSet]:
         """Return the site and its rules with the proposal in force. Raises UnableToLoadSiteError."""
@@ -133,7 +133,7 @@ class PolicyDesk:
 
     async def _refuse(self, proposal: Proposal, faults: Sequence[tuple[str, str]]) -> None:
         refused = await self._write(
-            lambda connection: policy_proposals.refuse(
+            lambda connection: policy_takeovers.refuse(
                 connection, proposal=proposal, faults=faults, actor=books_policies.ACTOR, now=self._clock.now()
             )
         )
@@ -170,7 +170,7 @@ class PolicyDesk:
             preview = await self._feeders.preview(rules.shedding)
             result.add_effects(effects_of_shedding(preview, now=now))
         await self._write(
-            lambda connection: policy_proposals.note_dry_run(
+            lambda connection: policy_takeovers.note_dry_run(
                 connection,
                 proposal=proposal,
                 result=result.as_json(),
@@ -208,7 +208,7 @@ class PolicyDesk:
 
     async def _take_over(self, proposal: Proposal) -> None:
         lapsed = await self._write(
-            lambda connection: policy_proposals.lapse(
+            lambda connection: policy_takeovers.lapse(
                 connection,
                 proposal=proposal,
                 actor=books_policies.ACTOR,
@@ -239,7 +239,7 @@ class PolicyDesk:
         """Put a proposal in force with all that follows; False where it was withdrawn at the last moment."""
         now = self._clock.now()
         with self._books.write() as connection:
-            applied = policy_proposals.take_over(connection, proposal_id=proposal.proposal_id, now=now)
+            applied = policy_takeovers.take_over(connection, proposal_id=proposal.proposal_id, now=now)
             if applied is None:
                 return False
             actor = applied.approved_by or books_policies.ACTOR

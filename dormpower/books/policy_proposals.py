@@ -12,6 +12,8 @@ A dry run is good for some minutes, and only as long as no other change is appro
 no gateway takes over in time lapses. Both are real time: facts move on, and so do people. While a restore
 awaits its confirmation nothing is approved: every dry run says that nothing would be cut, and the confirmation
 makes that untrue.
+
+Here is what people do with proposals; what the gateway does with them is `books.policy_takeovers`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -130,7 +132,7 @@ def propose(
     )
     proposal = get(connection, proposal_id)
     detail = {"content": dict(content), "note": note}
-    _audit(connection, proposal, action="policy.proposed", actor=actor, detail=detail, now=now)
+    audit(connection, proposal, action="policy.proposed", actor=actor, detail=detail, now=now)
     return proposal
 
 
@@ -148,14 +150,14 @@ def listing(
         query = query.where(policy_proposals.c.state == state.value)
     if cursor is not None:
         query = query.where(policy_proposals.c.proposal_id < cursor)
-    found = [_proposal(row) for row in connection.execute(query).mappings()]
+    found = [proposal_of(row) for row in connection.execute(query).mappings()]
     return found[:limit], found[limit - 1].proposal_id if len(found) > limit else None
 
 
 def applied(connection: Connection) -> dict[str, Proposal]:
     """Return the proposals that are in force, by section."""
     query = sa.select(policy_proposals).where(policy_proposals.c.state == State.APPLIED.value)
-    return {row["section"]: _proposal(row) for row in connection.execute(query).mappings()}
+    return {row["section"]: proposal_of(row) for row in connection.execute(query).mappings()}
 
 
 def contents(connection: Connection) -> dict[str, Mapping[str, Any]]:
@@ -183,54 +185,12 @@ def in_force(connection: Connection, own_sections: Mapping[str, Any]) -> list[Se
 
 def ask_dry_run(connection: Connection, *, proposal_id: str, now: datetime) -> Proposal:
     """Ask the gateway what the proposal would do now. Raises UnableToChangeProposalError."""
-    _require(_locked(connection, proposal_id), State.PROPOSED)
-    _change(connection, proposal_id, dry_run_asked_at=now, dry_run_at=None, dry_run=None, refusal=None)
+    _require(locked(connection, proposal_id), State.PROPOSED)
+    write(connection, proposal_id, dry_run_asked_at=now, dry_run_at=None, dry_run=None, refusal=None)
     return get(connection, proposal_id)
 
 
-def note_dry_run(
-    connection: Connection, *, proposal: Proposal, result: Mapping[str, Any], now: datetime, real_now: datetime
-) -> None:
-    """Put down what the gateway found. `circuits` of it is the number that an approval has to name.
-
-    Nothing is put down where the proposal was withdrawn meanwhile, or another dry run was asked for.
-    """
-    if not _is_as_taken(connection, proposal):
-        return
-    _change(
-        connection,
-        proposal.proposal_id,
-        dry_run_at=now,
-        dry_run=dict(result),
-        dry_run_valid_until_at=real_now + timedelta(seconds=DRY_RUN_VALID_S),
-    )
-
-
-def refuse(
-    connection: Connection, *, proposal: Proposal, faults: Sequence[tuple[str, str]], actor: str, now: datetime
-) -> bool:
-    """Put down why the gateway can't work with a proposal; an approved one is a mere proposal again.
-
-    False, and nothing is put down, where it is not what the gateway took up any more: withdrawn meanwhile,
-    asked about anew, or in force already.
-    """
-    if not _is_as_taken(connection, proposal):
-        return False
-    _change(
-        connection,
-        proposal.proposal_id,
-        state=State.PROPOSED.value,
-        refusal=[list(fault) for fault in faults],
-        dry_run_at=now,
-        dry_run=None,
-        dry_run_valid_until_at=None,
-    )
-    detail = {"faults": [list(fault) for fault in faults]}
-    _audit(connection, proposal, action="policy.refused", actor=actor, detail=detail, now=now)
-    return True
-
-
-# --- approving and taking over --------------------------------------------------------------------------------
+# --- approving ----------------------------------------------------------------------------------------------
 
 
 def approve(
@@ -248,7 +208,7 @@ def approve(
     Raises UnableToChangeProposalError; then nothing was changed.
     """
     lock_rows(connection, "policy_approval")  # of two dry runs neither knows what the other's change would do
-    proposal = _locked(connection, proposal_id)
+    proposal = locked(connection, proposal_id)
     _require(proposal, State.PROPOSED)
     if shadow.awaits_confirmation(connection):
         raise UnableToChangeProposalError(
@@ -279,7 +239,7 @@ def approve(
         raise UnableToChangeProposalError(
             f"circuits: the dry run said {said} would be cut, you confirm {circuits}; nothing was changed"
         )
-    _change(
+    write(
         connection,
         proposal_id,
         state=State.APPROVED.value,
@@ -289,88 +249,19 @@ def approve(
         file_fingerprint=file_fingerprint,
     )
     detail = {"circuits": circuits, "dry_run_at": proposal.dry_run_at.isoformat()}
-    _audit(connection, proposal, action="policy.approved", actor=actor, detail=detail, now=now)
+    audit(connection, proposal, action="policy.approved", actor=actor, detail=detail, now=now)
     return get(connection, proposal_id)
 
 
 def withdraw(connection: Connection, *, proposal_id: str, actor: str, now: datetime) -> Proposal:
     """Take back a proposal that is not in force yet. Raises UnableToChangeProposalError."""
-    proposal = _locked(connection, proposal_id)
+    proposal = locked(connection, proposal_id)
     _require(proposal, State.PROPOSED, State.APPROVED)
-    _end(connection, proposal, State.WITHDRAWN, by=actor, now=now)
+    end(connection, proposal, State.WITHDRAWN, by=actor, now=now)
     return get(connection, proposal_id)
 
 
-def waiting(connection: Connection) -> list[Proposal]:
-    """Return what the gateway has to do, oldest first: dry runs that were asked for, and approved proposals."""
-    query = (
-        sa.select(policy_proposals)
-        .where(
-            sa.or_(
-                policy_proposals.c.state == State.APPROVED.value,
-                sa.and_(
-                    policy_proposals.c.state == State.PROPOSED.value,
-                    policy_proposals.c.dry_run_asked_at.is_not(None),
-                    policy_proposals.c.dry_run_at.is_(None),
-                ),
-            )
-        )
-        .order_by(policy_proposals.c.proposal_id)
-    )
-    return [_proposal(row) for row in connection.execute(query).mappings()]
-
-
-def take_over(connection: Connection, *, proposal_id: str, now: datetime) -> Proposal | None:
-    """Put an approved proposal in force in place of its section's former one. None: it was withdrawn."""
-    proposal = _locked(connection, proposal_id)
-    if proposal.state is not State.APPROVED:
-        return None
-    former = applied(connection).get(proposal.section)
-    if former is not None:
-        _end(connection, former, State.SUPERSEDED, by=proposal_id, now=now)
-    _change(connection, proposal_id, state=State.APPLIED.value, applied_at=now)
-    detail = {"content": dict(proposal.content), "note": proposal.note, "proposed_by": proposal.proposed_by}
-    actor = proposal.approved_by or proposal.proposed_by
-    _audit(connection, proposal, action="policy.applied", actor=actor, detail=detail, now=now)
-    return get(connection, proposal_id)
-
-
-def lapse(connection: Connection, *, proposal: Proposal, actor: str, now: datetime, real_now: datetime) -> bool:
-    """Make an approval that nobody took over in time a mere proposal again; True where that is so."""
-    until = proposal.take_over_until_at
-    if proposal.state is not State.APPROVED or until is None or real_now < until:
-        return False
-    if not _is_as_taken(connection, proposal):
-        return False
-    _change(connection, proposal.proposal_id, state=State.PROPOSED.value, dry_run_valid_until_at=real_now)
-    _audit(connection, proposal, action="policy.lapsed", actor=actor, detail={}, now=now)
-    return True
-
-
-def supersede_changed(
-    connection: Connection, own_sections: Mapping[str, Any], *, now: datetime
-) -> list[Proposal]:
-    """End the applied proposals whose section the site file has another content for since; return them."""
-    found = [
-        one
-        for one in applied(connection).values()
-        if fingerprint_of(own_sections.get(one.section)) != one.file_fingerprint
-    ]
-    for proposal in found:
-        supersede(connection, proposal, faults=(), now=now)
-    return found
-
-
-def supersede(
-    connection: Connection, proposal: Proposal, *, faults: Sequence[tuple[str, str]], now: datetime
-) -> None:
-    """Put the site file's own section in force again; `faults`: why the proposal's can't be, if that is so."""
-    if faults:
-        _change(connection, proposal.proposal_id, refusal=[list(fault) for fault in faults])
-    _end(connection, proposal, State.SUPERSEDED, by=SITE_FILE, now=now)
-
-
-# --- inside -----------------------------------------------------------------------------------------------
+# --- what every step needs --------------------------------------------------------------------------------
 
 
 def _changed_since(connection: Connection, at: datetime) -> bool:
@@ -393,17 +284,7 @@ def _changed_since(connection: Connection, at: datetime) -> bool:
     return bool(found)
 
 
-def _is_as_taken(connection: Connection, proposal: Proposal) -> bool:
-    """Whether a proposal that the gateway took up is still that; if so nobody else changes it until the end."""
-    present = _locked(connection, proposal.proposal_id)
-    return (present.state, present.dry_run_asked_at, present.approved_at) == (
-        proposal.state,
-        proposal.dry_run_asked_at,
-        proposal.approved_at,
-    )
-
-
-def _locked(connection: Connection, proposal_id: str) -> Proposal:
+def locked(connection: Connection, proposal_id: str) -> Proposal:
     """Return a proposal that nobody else changes until the transaction ends."""
     return _get(connection, sa.select(policy_proposals).with_for_update(), proposal_id)
 
@@ -412,7 +293,7 @@ def _get(connection: Connection, query: sa.Select[Any], proposal_id: str) -> Pro
     row = connection.execute(query.where(policy_proposals.c.proposal_id == proposal_id)).mappings().first()
     if row is None:
         raise UnableToFindProposalError(f"proposal {proposal_id}: there is none of this id")
-    return _proposal(row)
+    return proposal_of(row)
 
 
 def _require(proposal: Proposal, *states: State) -> None:
@@ -422,13 +303,15 @@ def _require(proposal: Proposal, *states: State) -> None:
         )
 
 
-def _end(connection: Connection, proposal: Proposal, state: State, *, by: str, now: datetime) -> None:
-    _change(connection, proposal.proposal_id, state=state.value, ended_by=by, ended_at=now)
+def end(connection: Connection, proposal: Proposal, state: State, *, by: str, now: datetime) -> None:
+    """End a proposal: a person took it back, or something else is in force instead."""
+    write(connection, proposal.proposal_id, state=state.value, ended_by=by, ended_at=now)
     actor = policies.ACTOR if state is State.SUPERSEDED else by
-    _audit(connection, proposal, action=f"policy.{state}", actor=actor, detail={"by": by}, now=now)
+    audit(connection, proposal, action=f"policy.{state}", actor=actor, detail={"by": by}, now=now)
 
 
-def _change(connection: Connection, proposal_id: str, **values: Any) -> None:
+def write(connection: Connection, proposal_id: str, **values: Any) -> None:
+    """Write some columns of a proposal."""
     connection.execute(
         sa.update(policy_proposals).where(policy_proposals.c.proposal_id == proposal_id).values(**values)
     )
@@ -438,11 +321,12 @@ def _told(faults: Sequence[Sequence[str]]) -> str:
     return "; ".join(": ".join(fault) for fault in faults[:3])
 
 
-def _proposal(row: sa.RowMapping) -> Proposal:
+def proposal_of(row: sa.RowMapping) -> Proposal:
+    """Return the proposal of a row."""
     return Proposal(**{**row, "state": State(row["state"])})
 
 
-def _audit(
+def audit(
     connection: Connection,
     proposal: Proposal,
     *,
@@ -451,6 +335,7 @@ def _audit(
     detail: Mapping[str, Any],
     now: datetime,
 ) -> None:
+    """Put on record what was done with a proposal."""
     audit_log.write(
         connection,
         actor=actor,

@@ -6,7 +6,7 @@ import pytest
 
 from api.routers.policies import Section
 from api.rules_in_force import SiteRules
-from dormpower.books import policies, policy_proposals, shadow
+from dormpower.books import policies, policy_proposals, policy_takeovers, shadow
 from dormpower.books.policy_proposals import fingerprint_of
 
 FILE_OVERLOAD = {"limit_w": 3000, "mode": "enforce"}
@@ -23,8 +23,8 @@ def propose(campus, **changes):
 def gateway_answers(campus):
     """What the gateway does for a dry run that was asked for."""
     with campus.books.write() as connection:
-        for proposal in policy_proposals.waiting(connection):
-            policy_proposals.note_dry_run(
+        for proposal in policy_takeovers.waiting(connection):
+            policy_takeovers.note_dry_run(
                 connection,
                 proposal=proposal,
                 result=DRY_RUN,
@@ -36,7 +36,7 @@ def gateway_answers(campus):
 def gateway_takes_over(campus, proposal_id):
     campus.clock.advance(1)
     with campus.books.write() as connection:
-        policy_proposals.take_over(connection, proposal_id=proposal_id, now=campus.clock.now())
+        policy_takeovers.take_over(connection, proposal_id=proposal_id, now=campus.clock.now())
 
 
 def apply(campus, proposal_id, circuits=2, who="admin"):
@@ -138,8 +138,8 @@ def test_what_the_gateway_cannot_work_with_is_told_with_its_faults(sqlite_campus
     proposal_id = propose(campus)["proposal_id"]
     campus.ask("maintenance", "POST", f"/policies/proposals/{proposal_id}/dry-run")
     with campus.books.write() as connection:
-        (proposal,) = policy_proposals.waiting(connection)
-        policy_proposals.refuse(
+        (proposal,) = policy_takeovers.waiting(connection)
+        policy_takeovers.refuse(
             connection,
             proposal=proposal,
             faults=[("policies.overload", "no such room")],
@@ -207,7 +207,7 @@ def test_levels_follow_an_applied_change_within_a_second_without_a_restart(sqlit
     applied(campus, section="arrears", content={"low_wh": 15_000, "critical_wh": 100})
     assert low_wh() == 15_000
     with campus.books.write() as connection:
-        policy_proposals.supersede_changed(connection, {"arrears": {"low_wh": 16_000}}, now=campus.clock.now())
+        policy_takeovers.supersede_changed(connection, {"arrears": {"low_wh": 16_000}}, now=campus.clock.now())
     campus.clock.advance(1)
     assert low_wh() == 20_000  # the file's, as this process has it
 

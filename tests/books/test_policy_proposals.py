@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import policy_proposals, shadow
+from dormpower.books import policy_proposals, policy_takeovers, shadow
 from dormpower.books.database import Books
 from dormpower.books.policy_proposals import (
     DRY_RUN_VALID_S,
@@ -48,8 +48,8 @@ def dry_run(
 ) -> None:
     with books.write() as connection:
         asked = policy_proposals.ask_dry_run(connection, proposal_id=proposal.proposal_id, now=after(at_s))
-        assert [one.proposal_id for one in policy_proposals.waiting(connection)] == [proposal.proposal_id]
-        policy_proposals.note_dry_run(
+        assert [one.proposal_id for one in policy_takeovers.waiting(connection)] == [proposal.proposal_id]
+        policy_takeovers.note_dry_run(
             connection,
             proposal=asked,
             result={"circuits": circuits, "basis": dict(basis or {})},
@@ -75,7 +75,7 @@ def apply(books: Books, proposal: Proposal, *, at_s: float) -> None:
     dry_run(books, proposal, at_s=at_s)
     approve(books, proposal, at_s=at_s + 1)
     with books.write() as connection:
-        assert policy_proposals.take_over(connection, proposal_id=proposal.proposal_id, now=after(at_s + 2))
+        assert policy_takeovers.take_over(connection, proposal_id=proposal.proposal_id, now=after(at_s + 2))
 
 
 def get(books: Books, proposal: Proposal) -> Proposal:
@@ -97,7 +97,7 @@ def test_a_proposal_goes_from_proposed_to_applied_and_each_step_is_audited(books
     assert (applied.state, applied.approved_by, applied.applied_at) == (State.APPLIED, "ada", after(12))
     with books.read() as connection:
         assert policy_proposals.contents(connection) == {"overload": {"limit_w": 2000}}
-        assert policy_proposals.waiting(connection) == []
+        assert policy_takeovers.waiting(connection) == []
     assert actions(books) == [
         ("policy.proposed", "mai"),
         ("policy.approved", "ada"),
@@ -152,7 +152,7 @@ def test_a_dry_run_does_not_know_of_a_change_that_was_approved_before_and_is_not
     approve(books, second, at_s=11)
     with books.write() as connection:
         asked = policy_proposals.ask_dry_run(connection, proposal_id=first.proposal_id, now=after(10))
-        policy_proposals.note_dry_run(
+        policy_takeovers.note_dry_run(
             connection, proposal=asked, result={"circuits": 3}, now=after(12), real_now=after(12)
         )
     with pytest.raises(UnableToChangeProposalError, match="policies were changed after its dry run"):
@@ -197,9 +197,9 @@ def test_what_ended_while_the_gateway_had_it_does_not_come_back(books: Books, en
         if end == "withdrawn":
             policy_proposals.withdraw(connection, proposal_id=proposal.proposal_id, actor="mai", now=after(3))
         else:
-            policy_proposals.take_over(connection, proposal_id=proposal.proposal_id, now=after(3))
-        assert not policy_proposals.lapse(connection, proposal=taken, actor="gateway", now=late, real_now=late)
-        assert not policy_proposals.refuse(
+            policy_takeovers.take_over(connection, proposal_id=proposal.proposal_id, now=after(3))
+        assert not policy_takeovers.lapse(connection, proposal=taken, actor="gateway", now=late, real_now=late)
+        assert not policy_takeovers.refuse(
             connection, proposal=taken, faults=[("", "went wrong")], actor="gateway", now=late
         )
     ended = get(books, proposal)
@@ -211,7 +211,7 @@ def test_an_answer_to_an_earlier_question_is_not_put_down(books: Books):
     with books.write() as connection:
         first = policy_proposals.ask_dry_run(connection, proposal_id=proposal.proposal_id, now=after(1))
         policy_proposals.ask_dry_run(connection, proposal_id=proposal.proposal_id, now=after(2))
-        policy_proposals.note_dry_run(
+        policy_takeovers.note_dry_run(
             connection, proposal=first, result={"circuits": 0}, now=after(3), real_now=after(3)
         )
     assert get(books, proposal).dry_run is None
@@ -233,11 +233,11 @@ def test_a_changed_section_of_the_file_wins_over_an_older_change(books: Books):
     apply(books, overload, at_s=10)
     apply(books, shedding, at_s=20)
     with books.write() as connection:
-        same = policy_proposals.supersede_changed(
+        same = policy_takeovers.supersede_changed(
             connection, {"overload": FILE, "shedding": dict(FILE)}, now=after(30)
         )
         assert same == []
-        ended = policy_proposals.supersede_changed(
+        ended = policy_takeovers.supersede_changed(
             connection, {"overload": {"mode": "off"}, "shedding": FILE}, now=after(40)
         )
         assert [one.proposal_id for one in ended] == [overload.proposal_id]
@@ -259,9 +259,9 @@ def test_a_section_that_the_file_does_not_have_is_a_content_too(books: Books):
             now=after(2),
             real_now=after(2),
         )
-        policy_proposals.take_over(connection, proposal_id=proposal.proposal_id, now=after(3))
-        assert policy_proposals.supersede_changed(connection, {}, now=after(4)) == []
-        assert policy_proposals.supersede_changed(connection, {"overload": {}}, now=after(5)) != []
+        policy_takeovers.take_over(connection, proposal_id=proposal.proposal_id, now=after(3))
+        assert policy_takeovers.supersede_changed(connection, {}, now=after(4)) == []
+        assert policy_takeovers.supersede_changed(connection, {"overload": {}}, now=after(5)) != []
 
 
 def test_what_is_not_in_force_yet_can_be_taken_back(books: Books):
@@ -272,7 +272,7 @@ def test_what_is_not_in_force_yet_can_be_taken_back(books: Books):
         with books.write() as connection:
             policy_proposals.withdraw(connection, proposal_id=proposal.proposal_id, actor="mai", now=after(3))
     with books.write() as connection:
-        assert policy_proposals.take_over(connection, proposal_id=approved.proposal_id, now=after(4)) is None
+        assert policy_takeovers.take_over(connection, proposal_id=approved.proposal_id, now=after(4)) is None
         assert policy_proposals.contents(connection) == {}
     third = propose(books, at_s=5)
     apply(books, third, at_s=6)
@@ -286,7 +286,7 @@ def test_an_approval_that_nobody_takes_over_in_time_lapses(books: Books):
     approved = approve(books, proposal, at_s=2)
     with books.write() as connection:
         for real_s, expected in ((1 + TAKE_OVER_S, False), (2 + TAKE_OVER_S, True)):
-            assert expected is policy_proposals.lapse(
+            assert expected is policy_takeovers.lapse(
                 connection, proposal=approved, actor="gateway", now=after(real_s), real_now=after(real_s)
             )
     assert get(books, proposal).state is State.PROPOSED
@@ -299,14 +299,14 @@ def test_what_the_gateway_cannot_work_with_is_a_mere_proposal_again_and_says_why
     dry_run(books, proposal, at_s=1)
     approved = approve(books, proposal, at_s=2)
     with books.write() as connection:
-        policy_proposals.refuse(
+        policy_takeovers.refuse(
             connection,
             proposal=approved,
             faults=[("policies.overload.limit_w", "expected whole watts, got 0")],
             actor="gateway",
             now=after(3),
         )
-        assert policy_proposals.waiting(connection) == []
+        assert policy_takeovers.waiting(connection) == []
     with pytest.raises(UnableToChangeProposalError, match="expected whole watts, got 0"):
         approve(books, proposal, at_s=4)
 

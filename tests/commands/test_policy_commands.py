@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from config.settings import Settings, load
 from dormpower import cli
-from dormpower.books import leases, migration, policy_proposals, shadow
+from dormpower.books import leases, migration, policy_proposals, policy_takeovers, shadow
 from dormpower.books.database import Books, open_books
 from dormpower.books.policy_proposals import State
 from dormpower.clock import load_clock
@@ -70,17 +70,17 @@ class Desk:
     def _answer(self, *, refusing: bool) -> None:
         clock = load_clock(self.settings.folder)
         with self.books.write() as connection:
-            for proposal in policy_proposals.waiting(connection):
+            for proposal in policy_takeovers.waiting(connection):
                 now = clock.now()
                 if refusing:
                     faults = [("policies.overload", "no such room")]
-                    policy_proposals.refuse(
+                    policy_takeovers.refuse(
                         connection, proposal=proposal, faults=faults, actor="gateway", now=now
                     )
                 elif proposal.state is State.APPROVED:
-                    policy_proposals.take_over(connection, proposal_id=proposal.proposal_id, now=now)
+                    policy_takeovers.take_over(connection, proposal_id=proposal.proposal_id, now=now)
                 else:
-                    policy_proposals.note_dry_run(
+                    policy_takeovers.note_dry_run(
                         connection, proposal=proposal, result=DRY_RUN, now=now, real_now=clock.real_now()
                     )
 
