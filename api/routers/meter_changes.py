@@ -13,7 +13,8 @@ from api.problems import Problem, Refusal
 from api.queries import Instant, Line, Paged
 from api.roles import PREFIX
 from dormpower.books import meter_changes
-from dormpower.books.meter_changes import Change, Kind, MeterChange
+from dormpower.books.meter_change_checks import Change, Kind, channel_of
+from dormpower.books.meter_changes import MeterChange
 from dormpower.domain.spans import UnableToChangeMeterError
 from dormpower.domain.units import MAX_ENERGY_WH
 
@@ -150,7 +151,7 @@ def _record(
             change = meter_changes.record(
                 connection,
                 circuit_id=circuit_id,
-                change=_change(kind, wanted, meter_changes.channel_of(connection, circuit_id)),
+                change=_change(kind, wanted, channel_of(connection, circuit_id)),
                 limits=limits,
                 actor=allowed.principal.user.username,
                 now=context.clock.now(),

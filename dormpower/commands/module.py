@@ -7,7 +7,7 @@ import typer
 from config.limits import channel_limits
 from config.settings import load
 from dormpower.books import meter_changes
-from dormpower.books.meter_changes import Change, Kind
+from dormpower.books.meter_change_checks import Change, Kind
 from dormpower.clock import load_clock
 from dormpower.commands.opening import ConfigOption, JsonOption, operator, site_books
 from dormpower.commands.showing import CursorOption, LimitOption, instant, show_json, show_table

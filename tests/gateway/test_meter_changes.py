@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from dormpower.books import meter_changes, tables
-from dormpower.books.meter_changes import Change, Kind
+from dormpower.books.meter_change_checks import Change, Kind
 from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.spans import UnableToChangeMeterError
 from tests.gateway.composed_site import ComposedSite, site_document
