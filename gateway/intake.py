@@ -18,6 +18,7 @@ invariant stops the gateway, loudly.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
@@ -116,6 +117,7 @@ class Intake:
         self._fitting = batch_limit
         self._reloads: set[str] = set()
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()  # a whole batch waits
         self._committing = asyncio.Lock()
         self._turn = turn or asyncio.Lock()
         self._opened = False
@@ -124,6 +126,8 @@ class Intake:
         """Queue a sample; `done` is called on the event loop once it is committed."""
         if self._queue.put(sample, done):
             self.counters.queue_depth += 1
+            if self.counters.queue_depth == self._batch_limit:
+                self._full.set()
         else:
             self.counters.dropped += 1
         if not self._wake.is_set():
@@ -162,8 +166,10 @@ class Intake:
             stalled = False
             retry_s = FIRST_RETRY_S
             pause_s = self._batch_s - (self._clock.monotonic() - started)
-            if pause_s > 0 and len(self._queue) < self._batch_limit:
-                await asyncio.sleep(pause_s)
+            if pause_s > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._full.wait()
 
     async def flush(self) -> None:
         """Commit all that is queued now. Raises what the books or the readings store raise; nothing is lost."""
@@ -182,6 +188,8 @@ class Intake:
     async def _commit_batch(self) -> int:
         self._pending += self._queue.take(self._share() - len(self._pending))
         self.counters.queue_depth = len(self._queue)
+        if self.counters.queue_depth < self._batch_limit:
+            self._full.clear()
         pending, reloads = self._pending, frozenset(self._reloads)
         started = self._clock.monotonic()
         loop = asyncio.get_running_loop()

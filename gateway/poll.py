@@ -29,7 +29,7 @@ from typing import Protocol
 import structlog
 
 from dormpower.clock import Clock
-from dormpower.domain.samples import ModuleSample
+from dormpower.domain.samples import ChannelSample, ModuleSample
 from gateway.ports import (
     ConnectionLostError,
     FieldError,
@@ -37,6 +37,7 @@ from gateway.ports import (
     LineDownError,
     NoAnswerError,
     Rate,
+    ReadInTurn,
     RefusedError,
     UnusableReplyError,
 )
@@ -83,6 +84,12 @@ class _Polled:
     probe_at_s: float = 0.0
 
 
+async def _read_first(
+    modules: Sequence[FieldModule], rate: Rate, take: Callable[[Sequence[ChannelSample]], None]
+) -> None:
+    take(await modules[0].read(rate))
+
+
 class LinePoller:
     """Polls the modules of one line and hands their samples on."""
 
@@ -98,6 +105,7 @@ class LinePoller:
         submit: Callable[[ModuleSample], None],
         on_module: Callable[[str, bool, str], None],
         on_line: Callable[[str, bool, str], None],
+        read_in_turn: ReadInTurn | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.line_id = line_id
@@ -110,6 +118,7 @@ class LinePoller:
         self._submit = submit
         self._on_module = on_module
         self._on_line = on_line
+        self._read_in_turn = read_in_turn or _read_first
         self._jitter = jitter
         self._line_online: bool | None = None
         self._line_failures = 0
@@ -154,9 +163,7 @@ class LinePoller:
         if not self._polled:
             await asyncio.sleep(self._fast_poll_s)
             return
-        for polled in self._polled:
-            if polled.misses == 0:
-                await self._poll(polled, rate)
+        await self._poll_all([polled for polled in self._polled if polled.misses == 0], rate)
         await self._probe_one()
 
     async def _probe_one(self) -> bool:
@@ -169,7 +176,7 @@ class LinePoller:
         if not due:
             return False
         self.counters.probes += 1
-        await self._poll(min(due, key=lambda polled: polled.probe_at_s), Rate.FULL)
+        await self._poll_all([min(due, key=lambda polled: polled.probe_at_s)], Rate.FULL)
         return True
 
     async def _use_idle_time(self, until_s: float) -> None:
@@ -181,27 +188,39 @@ class LinePoller:
                 break
         await asyncio.sleep(max(0.0, until_s - loop.time()))  # 0 still lets others run
 
-    async def _poll(self, polled: _Polled, rate: Rate) -> None:
-        """Ask one module, once the line is there to ask on."""
-        while True:
+    async def _poll_all(self, waiting: Sequence[_Polled], rate: Rate) -> None:
+        """Ask modules in order, each once the line is there to ask on."""
+        position = 0
+
+        def take(channels: Sequence[ChannelSample]) -> None:
+            nonlocal position
+            polled = waiting[position]
+            position += 1
             self.counters.polls += 1
+            sample = ModuleSample(polled.module.module_id, self._clock.now(), channels)
+            self._answered(polled)
+            self._submit(sample)
+
+        while position < len(waiting):
             try:
-                channels = await polled.module.read(rate)
-            except ConnectionLostError as fault:
-                await self._lost_with(polled, fault)
-                return
-            except LineDownError as fault:
-                await self._wait_for_line(fault, tolerated=_FAILURES_BEFORE_LINE_DOWN)
+                await self._read_in_turn([one.module for one in waiting[position:]], rate, take)
             except FieldError as fault:
-                self._count(fault)
-                self._line_is(online=True, detail="")
-                self._missed(polled, fault)
-                return
-            else:
-                break
-        sample = ModuleSample(polled.module.module_id, self._clock.now(), channels)
-        self._answered(polled)
-        self._submit(sample)
+                self.counters.polls += 1
+                if not await self._is_asked_again(waiting[position], fault):
+                    position += 1
+
+    async def _is_asked_again(self, polled: _Polled, fault: FieldError) -> bool:
+        """Judge a failed attempt; return whether it was the line's, so that the module has yet to be asked."""
+        if isinstance(fault, ConnectionLostError):
+            await self._lost_with(polled, fault)
+            return False
+        if isinstance(fault, LineDownError):
+            await self._wait_for_line(fault, tolerated=_FAILURES_BEFORE_LINE_DOWN)
+            return True
+        self._count(fault)
+        self._line_is(online=True, detail="")
+        self._missed(polled, fault)
+        return False
 
     async def _lost_with(self, polled: _Polled, fault: ConnectionLostError) -> None:
         """Blame the module that was asked, unless the line is at fault; then let the line recover."""

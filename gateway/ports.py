@@ -3,7 +3,7 @@
 Each kind of trouble has its own type because each has its own consequence for polling and switching.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -76,6 +76,18 @@ class FieldModule(Protocol):
 
     async def read(self, rate: Rate) -> Sequence[ChannelSample]:
         """Read all channels in as few transactions as the profile allows. Raises FieldError."""
+
+
+class ReadInTurn(Protocol):
+    """Reads modules of one line, one after the other."""
+
+    async def __call__(
+        self, modules: Sequence[FieldModule], rate: Rate, take: Callable[[Sequence[ChannelSample]], None]
+    ) -> None:
+        """Read the first module and any number of those that follow, handing each one's channels to `take`.
+
+        Raises FieldError about the module after those that were taken.
+        """
 
 
 class Switch(Protocol):

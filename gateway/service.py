@@ -36,6 +36,7 @@ from gateway.composition import (
     openings_policy,
 )
 from gateway.control import Control
+from gateway.drivers.modbus.series import SeriesReader
 from gateway.drivers.modbus.switching import ModbusSwitch
 from gateway.drivers.mqtt.link import MqttLink
 from gateway.dropped_readings import DroppedReadings
@@ -198,6 +199,7 @@ class Gateway:
             fast_poll_s=self.settings.gateway.fast_poll_s,
             clock=self.clock,
             submit=self._submit_of(field_line),
+            read_in_turn=SeriesReader(field_line.line),
             on_module=_Note(self.control.note_module),
             on_line=_Note(self.control.note_line),
         )

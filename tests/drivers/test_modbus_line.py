@@ -15,9 +15,10 @@ from dormpower.clock import real_clock
 from dormpower.domain.samples import Relay
 from dormpower.domain.site import Framer, Line, Transport
 from gateway.drivers.modbus.frames import Request, read_request, write_request
-from gateway.drivers.modbus.line import ModbusLine, Priority
+from gateway.drivers.modbus.line import ModbusLine
 from gateway.drivers.modbus.module import ModbusModule, PreparedPlans
 from gateway.drivers.modbus.switching import ModbusSwitch
+from gateway.drivers.modbus.turns import Priority
 from gateway.ports import (
     ConnectionLostError,
     LineDownError,

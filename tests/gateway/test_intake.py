@@ -98,7 +98,7 @@ class Gateway:
         self.acknowledged: list[int] = []
         self.restart()
 
-    def restart(self, **options: int) -> None:
+    def restart(self, **options: float) -> None:
         self.intake = Intake(
             books=self.books,
             readings=self.readings,
@@ -110,8 +110,7 @@ class Gateway:
             zone=ZONE,
             decide=self.decide,
             writer=self.writer,
-            batch_s=0.001,
-            **options,
+            **{"batch_s": 0.001, **options},
         )
 
     def submit(self, minute: float, register_wh: int | None, *, module_id: str = "m-1") -> None:
@@ -465,4 +464,27 @@ def test_a_fault_that_does_not_pass_stops_the_intake_loudly(sqlite_books: Books)
     gateway.submit(1, 1050)
     with pytest.raises(ValueError, match="broken policy"):
         asyncio.run(gateway.intake.run())
+    gateway.writer.shutdown()
+
+
+def test_a_whole_batch_does_not_wait_for_the_next_second(sqlite_books: Books) -> None:
+    add_room(sqlite_books)
+    gateway = Gateway(sqlite_books)
+    gateway.restart(batch_s=3600.0, batch_limit=2)
+
+    async def story() -> None:
+        running = asyncio.create_task(gateway.intake.run())
+        gateway.submit(1, 1050)
+        await until(lambda: len(gateway.acknowledged) == 1)
+        gateway.submit(2, 1100)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert gateway.intake.counters.queue_depth == 1  # it waits for company
+        gateway.submit(3, 1150)
+        await until(lambda: len(gateway.acknowledged) == 3)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+    assert gateway.point().metered_wh == 150
     gateway.writer.shutdown()

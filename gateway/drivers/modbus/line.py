@@ -3,7 +3,9 @@
 Theory of operation
 -------------------
 - A request has the line to itself from its first byte to its answer or its deadline. Who waits stands in one of
-  two lanes; the command lane is served first.
+  two lanes; the command lane is served first (`turns.py`).
+- Polls of modules side by side are a *series*: each request is sent as soon as the answer before it is there,
+  without waking anybody in between. A series ends where somebody waits for the line, or something goes wrong.
 - Deadlines are swept by one timer a line instead of one for each request.
 - Modbus TCP answers carry a transaction id; late ones are dropped by it. RTU answers carry none: an answer from
   another unit, for another function or of another length is dropped and waited past. After a time-out the line
@@ -17,10 +19,8 @@ Theory of operation
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from dormpower.domain.site import Framer, Line, Transport
 from gateway.drivers.modbus.frames import (
@@ -36,6 +36,7 @@ from gateway.drivers.modbus.frames import (
     fits,
 )
 from gateway.drivers.modbus.transport import Connector, Link, UnableToConnectError, open_link
+from gateway.drivers.modbus.turns import Priority, Turns
 from gateway.drivers.modbus.wire import silence_s, transfer_s
 from gateway.ports import (
     ConnectionLostError,
@@ -46,7 +47,6 @@ from gateway.ports import (
     UnusableReplyError,
 )
 
-MAX_WAITING = 256
 MAX_BUFFER_BYTES = 4096
 SILENT_REQUESTS_BEFORE_RECONNECT = 5
 LATEST_ANSWER_TIMEOUTS = 2
@@ -55,19 +55,8 @@ LONGEST_RETRY_S = 30.0
 SHORTEST_CONNECT_S = 2.0
 
 
-class LineBusyError(FieldError):
-    """Too many wait for this line; nothing was sent."""
-
-
 class RequestWithdrawnError(FieldError):
     """The caller no longer wanted the request when its turn came; nothing was sent."""
-
-
-class Priority(Enum):
-    """Which lane a request waits in."""
-
-    COMMAND = "command"
-    POLL = "poll"
 
 
 @dataclass(slots=True)
@@ -81,6 +70,15 @@ class LineCounters:
     strays: int = 0
     connections: int = 0
     failed_connections: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Series:
+    """Requests that follow each other, and who takes their answers."""
+
+    requests: Sequence[Request]
+    take: Callable[[bytes], None]
+    answered: int = 0
 
 
 class ModbusLine:
@@ -99,11 +97,10 @@ class ModbusLine:
         self._gap_s = max(line.gap_ms / 1000, silence_s(line))
         self._link: Link | None = None
         self._buffer = b""
-        self._busy = False
         self._closed = False
-        self._commands: deque[asyncio.Future[None]] = deque()
-        self._polls: deque[asyncio.Future[None]] = deque()
+        self._turns = Turns(line.line_id)
         self._request: Request | None = None
+        self._series: _Series | None = None
         self._answer: asyncio.Future[bytes] | None = None
         self._transaction = 0
         self._deadline_s = 0.0
@@ -142,73 +139,75 @@ class ModbusLine:
         `wanted` is asked immediately before the first byte is sent. Raises LineDownError, NoAnswerError,
         UnusableReplyError, RefusedError, LineBusyError, RequestWithdrawnError.
         """
-        if self._busy:
-            await self._turn(priority)
-        self._busy = True
+        await self._turns.take(priority)
         try:
-            if self._link is None or self._dirty or self._silent_requests >= SILENT_REQUESTS_BEFORE_RECONNECT:
-                await self._prepare()
-            if self._owed:
-                await self._outlast(request)
-            if self._gap_s or gap_s:
-                await self._rest(max(self._gap_s, gap_s))
+            await self._make_ready(request, gap_s)
             if wanted is not None and not wanted():
                 raise RequestWithdrawnError(f"line {self.line.line_id}: withdrawn before it was sent")
             return await self._transact(request)
         finally:
-            if self._commands or self._polls:
-                self._next()
-            else:
-                self._busy = False
+            self._turns.pass_on()
+
+    @property
+    def takes_series(self) -> bool:
+        """Whether requests may follow each other at once: the bus needs no rest, answers are told apart."""
+        return not self._rtu and not self._gap_s
+
+    async def series(self, requests: Sequence[Request], take: Callable[[bytes], None]) -> None:
+        """Send polls one after the other and hand each answer's PDU to `take`; one at least, where none fails.
+
+        Ends early where somebody else waits for the line. Raises what `execute` and `take` raise, about the
+        request after the answers that were taken.
+        """
+        await self._turns.take(Priority.POLL)
+        try:
+            await self._make_ready(requests[0], 0.0)
+            self._series = _Series(requests, take)
+            await self._transact(requests[0])
+        finally:
+            self._series = None
+            self._turns.pass_on()
 
     def close(self) -> None:
         """Close the connection for good; who waits gets LineDownError."""
         self._closed = True
         self._drop()
-        for waiter in (*self._commands, *self._polls):
-            if not waiter.done():
-                waiter.set_exception(LineDownError(f"line {self.line.line_id}: closed"))
-        self._commands.clear()
-        self._polls.clear()
+        self._turns.close()
         self._fail(LineDownError(f"line {self.line.line_id}: closed"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    # --- turns -------------------------------------------------------------------------------------------
-
-    async def _turn(self, priority: Priority) -> None:
-        if len(self._commands) + len(self._polls) >= MAX_WAITING:
-            raise LineBusyError(f"line {self.line.line_id}: {MAX_WAITING} requests wait already")
-        waiter = asyncio.get_running_loop().create_future()
-        (self._commands if priority is Priority.COMMAND else self._polls).append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._next()  # the turn came together with the cancellation: pass it on
-            raise
-
-    def _next(self) -> None:
-        for lane in (self._commands, self._polls):
-            while lane:
-                waiter = lane.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)  # the line stays busy: it is handed over
-                    return
-        self._busy = False
-
     # --- one transaction ---------------------------------------------------------------------------------
 
+    async def _make_ready(self, request: Request, gap_s: float) -> None:
+        if self._link is None or self._dirty or self._silent_requests >= SILENT_REQUESTS_BEFORE_RECONNECT:
+            await self._prepare()
+        if self._owed:
+            await self._outlast(request)
+        if self._gap_s or gap_s:
+            await self._rest(max(self._gap_s, gap_s))
+
     async def _transact(self, request: Request) -> bytes:
-        link = self._link
-        if link is None:
-            raise LineDownError(f"line {self.line.line_id}: {self.line.endpoint}: connection lost")
         loop = asyncio.get_running_loop()
-        self._transaction = self._transaction % 0xFFFF + 1
-        self._request = request
         answer: asyncio.Future[bytes] = loop.create_future()
         self._answer = answer
+        try:
+            self._send(request, loop)
+            if self._timer is None:
+                self._timer = loop.call_at(self._deadline_s, self._sweep)
+            return await answer
+        except asyncio.CancelledError:
+            self._owe(request)
+            raise
+        finally:
+            self._request = self._answer = None
+
+    def _send(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+        if self._link is None:
+            raise LineDownError(f"line {self.line.line_id}: {self.line.endpoint}: connection lost")
+        self._transaction = self._transaction % 0xFFFF + 1
+        self._request = request
         self._stray = ""
         self._silent_requests += 1
         self.counters.requests += 1
@@ -216,16 +215,21 @@ class ModbusLine:
         if self._rtu:
             self._buffer = b""  # what came unasked is noise, not the start of this answer
             self._deadline_s += transfer_s(self.line, request)
-        if self._timer is None:
-            self._timer = loop.call_at(self._deadline_s, self._sweep)
+        self._link.write(self._cutter.frame(request, self._transaction))
+
+    def _go_on(self, series: _Series, pdu: bytes) -> None:
+        """Hand an answer of a series on, and send the next request."""
         try:
-            link.write(self._cutter.frame(request, self._transaction))
-            return await answer
-        except asyncio.CancelledError:
-            self._owe(request)
-            raise
-        finally:
-            self._request = self._answer = None
+            series.take(pdu)
+            series.answered += 1
+            if series.answered < len(series.requests) and not self._turns.awaited:
+                self._send(series.requests[series.answered], asyncio.get_running_loop())
+                return
+        except Exception as fault:  # noqa: BLE001 - raised again where the series is awaited
+            self._fail(fault)
+            return
+        if self._answer is not None:
+            self._answer.set_result(pdu)
 
     def _sweep(self) -> None:
         """Judge the deadline of the request in flight; one timer serves them all."""
@@ -257,7 +261,7 @@ class ModbusLine:
             self._owed[request.unit, request.function] = (request, until_s)
             self._dirty = True
 
-    def _fail(self, fault: FieldError) -> None:
+    def _fail(self, fault: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(fault)
 
@@ -301,7 +305,10 @@ class ModbusLine:
         if pdu[0] & EXCEPTION:
             self._refuse(request.unit, pdu[1])
             return
-        answer.set_result(pdu)
+        if self._series is None:
+            answer.set_result(pdu)
+        else:
+            self._go_on(self._series, pdu)
 
     def _was_owed(self, frame: Frame) -> bool:
         """Whether an answer is a late one of before; then nothing is owed there any more."""

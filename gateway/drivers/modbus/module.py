@@ -10,8 +10,9 @@ from dormpower.clock import Clock
 from dormpower.domain.samples import ChannelSample, Relay
 from gateway.drivers.modbus.decoding import Decoder, PhaseSample
 from gateway.drivers.modbus.frames import Request, read_request, write_request
-from gateway.drivers.modbus.line import LineBusyError, ModbusLine, Priority, RequestWithdrawnError
+from gateway.drivers.modbus.line import ModbusLine, RequestWithdrawnError
 from gateway.drivers.modbus.planning import Plan, plan_poll, plan_relay
+from gateway.drivers.modbus.turns import LineBusyError, Priority
 from gateway.ports import (
     FieldError,
     LineDownError,
@@ -64,6 +65,14 @@ class ModbusModule:
                 (await self._line.execute(requests[0], priority=priority, gap_s=self._gap_s),)
             )
         return decoder.decode(await self._ask(requests, priority))
+
+    def one_request(self, rate: Rate) -> tuple[Request, Decoder] | None:
+        """Return the one request that a poll takes, with who decodes its answer; None where it takes more.
+
+        None too for a model that wants a rest before each request.
+        """
+        requests, decoder = self._polls[rate]
+        return (requests[0], decoder) if len(requests) == 1 and not self._gap_s else None
 
     async def read_with_phases(self) -> tuple[Sequence[ChannelSample], list[list[PhaseSample]]]:
         """Read everything; besides the channels return the phases of each. Raises FieldError."""
