@@ -220,11 +220,22 @@ class FeederRooms:
 
     # --- told by shedding ------------------------------------------------------------------------------------
 
-    def take_up(self, turns: Mapping[str, Turn], closed_at: Mapping[str, datetime]) -> None:
-        """Begin with what the books hold: shedding's memory, and the closings that may still be picking up."""
+    def take_up(
+        self, turns: Mapping[str, Turn], closed_at: Mapping[str, datetime], last_w: Mapping[str, int]
+    ) -> None:
+        """Begin with what the books hold: shedding's memory, and the closings that may still be picking up.
+
+        `last_w` is what circuits were last seen to draw: one that opened just before the end is not among the
+        turns yet.
+        """
         self._turns = turns
-        seen_w = {one: seen for one, turn in turns.items() if (seen := max(turn.before_w, turn.drew_w))}
-        self._readings.begin_with(seen_w)
+        seen_w = {
+            one: max(turns[one].before_w, turns[one].drew_w, last_w.get(one, 0))
+            if one in turns
+            else last_w.get(one, 0)
+            for one in turns.keys() | last_w.keys()
+        }
+        self._readings.begin_with({one: power_w for one, power_w in seen_w.items() if power_w})
         self._known_at = dict.fromkeys(self._known_at, self._clock.now())
         for circuit_id in closed_at.keys() & self._paths.keys():
             room, circuit = self._readings.circuits[circuit_id]

@@ -112,9 +112,14 @@ class FeederControl:
             self._state = feeders.load(connection)
             since = now - timedelta(seconds=self.policy.pickup_s)
             closed_at = commands.closings_since(connection, sorted(self._readings.circuits), since)
-            self._rooms.take_up(self._state.turns, closed_at)
+            self._rooms.take_up(self._state.turns, closed_at, self._last_w())
             self.take_over(connection, self.policy, self._configured, now=now)
         self._forget_alarms()
+
+    def _last_w(self) -> dict[str, int]:
+        """Return what the circuits drew at their last sample of earlier runs."""
+        earlier = {one: self._memory(one).earlier for one in self._readings.circuits}
+        return {one: round(sample.power_w or 0) for one, sample in earlier.items() if sample is not None}
 
     def take_over(
         self,

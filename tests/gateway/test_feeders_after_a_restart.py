@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
+from dormpower.books import feeders
 from dormpower.books.database import Books
+from dormpower.books.tables import meter_points
+from dormpower.domain.holds import Reason
 from tests.gateway.feeder_floor import Floor
 
 
@@ -73,3 +77,20 @@ def test_an_alarm_of_an_unknown_feeder_stands_on_over_a_restart(floor: Floor) ->
     assert ("feeder_unknown", "floor") in floor.active_alarms()
     floor.cycle(1)
     assert ("feeder_unknown", "floor") not in floor.active_alarms()
+
+
+def test_what_opened_just_before_a_restart_is_given_back_by_what_it_last_drew(sqlite_books: Books) -> None:
+    floor = Floor(sqlite_books, limit_w=40_000)
+    floor.cycle(1)
+    with floor.books.write() as connection:  # as intake does
+        connection.execute(sa.update(meter_points).values(power_w=1000.0))
+    floor.hold(["r-0-ac"], Reason.CURFEW)
+    floor.start()
+    assert floor.readings.lately_w("r-0-ac") == 1000
+    floor.clock.advance(400)
+    floor.cycle(1)
+    floor.let_go(["r-0-ac"], Reason.CURFEW)
+    with floor.books.read() as connection:
+        assert feeders.load(connection).turns["r-0-ac"].before_w == 1000
+    assert floor.is_on("r-0-ac")
+    floor.close()
