@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 COLLECT_AFTER_OBJECTS = 200_000
 GENERATIONS = (20, 20)
 COLLECT_EVERY_S = 5.0
-MIDDLE_EVERY = 20  # passes
+MIDDLE_EVERY = 120  # passes: what lives for minutes is much to walk, and little of it is garbage
 ALL_EVERY = 720
 
 
