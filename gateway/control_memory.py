@@ -102,8 +102,8 @@ class CircuitMemory:
     freed_of: frozenset[AnyReason] = frozenset()  # what kept it off last
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()
-    # what the rules make of the samples, by rule; `kept` is as much of it as the books hold
-    watched: Mapping[str, object] = field(default_factory=dict)
+    # what the rules that watch make of the samples, in their order; `kept`: what of it the books hold, by rule
+    watched: tuple[object, ...] = ()
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # the batch under way
     token: object = None
@@ -115,7 +115,7 @@ class CircuitMemory:
     next_fresh_at: datetime | None = None  # None where the batch brought no accepted register
     next_sample: ChannelSample | None = None  # the one of `next_fresh_at`
     next_seen: bool = False
-    next_watched: Mapping[str, object] = field(default_factory=dict)
+    next_watched: tuple[object, ...] = ()
     quiet: bool = False
 
     def set_holds(self, holds: tuple[Hold, ...]) -> None:

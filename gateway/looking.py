@@ -102,29 +102,34 @@ def outcome_at_start(memory: CircuitMemory, look: Look, before: Outcome | None =
 
 def watch(policies: Sequence[Policy], memory: CircuitMemory, sample: ChannelSample, at: datetime) -> bool:
     """Let the rules see one more sample of the batch; return whether one of them asks for a look."""
-    circuit_id, before = memory.circuit.circuit_id, memory.next_watched
-    after: dict[str, object] = {}
+    circuit_id = memory.circuit.circuit_id
+    after = []
     wants_look = False
-    for policy in policies:
-        rule = policy.rule
-        watched = policy.watch(circuit_id, before.get(rule), sample, at)
-        if watched is not None:
-            after[rule] = watched
-            if policy.wants_look(watched):
-                wants_look = True
-    memory.next_watched = after
+    for policy, before in zip(policies, memory.next_watched, strict=True):
+        watched = policy.watch(circuit_id, before, sample, at)
+        after.append(watched)
+        if watched is not None and policy.wants_look(watched):
+            wants_look = True
+    memory.next_watched = tuple(after)
     return wants_look
 
 
-def watched_at_start(policies: Sequence[Policy], memory: CircuitMemory) -> Mapping[str, object]:
-    """Return what the rules know of the samples of earlier runs."""
-    watched: dict[str, object] = {}
-    for policy in policies:
-        if policy.rule in memory.kept:
-            watched[policy.rule] = policy.thaw(memory.kept[policy.rule])
-        elif memory.earlier is not None and memory.observed_at is not None:
-            watched[policy.rule] = policy.begin(memory.circuit.circuit_id, memory.earlier, memory.observed_at)
-    return watched
+def watched_at_start(policies: Sequence[Policy], memory: CircuitMemory) -> tuple[object, ...]:
+    """Return what the rules know of the samples of earlier runs, in their order."""
+    return tuple(_watched_at_start(policy, memory) for policy in policies)
+
+
+def _watched_at_start(policy: Policy, memory: CircuitMemory) -> object:
+    if policy.rule in memory.kept:
+        return policy.thaw(memory.kept[policy.rule])
+    if memory.earlier is not None and memory.observed_at is not None:
+        return policy.begin(memory.circuit.circuit_id, memory.earlier, memory.observed_at)
+    return None
+
+
+def watched_by_rule(policies: Sequence[Policy], watched: Sequence[object]) -> dict[str, object]:
+    """Return what each rule makes of the samples, by its name."""
+    return {policy.rule: one for policy, one in zip(policies, watched, strict=True)}
 
 
 def keep_watched(

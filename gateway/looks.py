@@ -29,6 +29,7 @@ from gateway.looking import (
     take_over,
     watch,
     watched_at_start,
+    watched_by_rule,
 )
 from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
 
@@ -98,16 +99,17 @@ class Looks:
         circuits: Mapping[str, ControlledCircuit],
     ) -> None:
         """Go by other policies from now on; what rules make of the samples goes on as far as it can."""
-        shadow_only = self._decider.shadow_only
+        shadow_only, watchers_before = self._decider.shadow_only, self._watchers
         before = {policy.rule: policy.described() for policy in self.policies}
         self._go_by(policies, warning_channels)
         self._decider.shadow_only = shadow_only
-        changed = [policy for policy in self._watchers if policy.described() != before.get(policy.rule)]
+        changed = {policy.rule for policy in self._watchers if policy.described() != before.get(policy.rule)}
         for memory in self.memories.values():
-            taken_over = {
-                policy.rule: policy.carried_over(memory.watched.get(policy.rule)) for policy in changed
-            }
-            memory.watched = {**memory.watched, **taken_over}
+            known = watched_by_rule(watchers_before, memory.watched)
+            memory.watched = tuple(
+                policy.carried_over(known.get(policy.rule)) if policy.rule in changed else known[policy.rule]
+                for policy in self._watchers
+            )
             memory.circuit = circuits[memory.circuit.circuit_id]
 
     def facts_now(self, connection: Connection, circuit_id: str, policy: Policy) -> CircuitFacts:
@@ -243,7 +245,7 @@ class Looks:
             sampling_period_s=memory.next_sampling_period_s,
             judged=memory.next_judged,
             believed=memory.next_believed,
-            watched=memory.next_watched,
+            watched=watched_by_rule(self._watchers, memory.next_watched),
             # A sample from before a command's end, or while one is under way, says nothing of what it did.
             judges_relay=not memory.outstanding
             and (memory.command_ended_at is None or observation.at > memory.command_ended_at),
@@ -257,7 +259,7 @@ class Looks:
             sampled_at=memory.fresh_at,
             sampling_period_s=memory.sampling_period_s,
             judged=memory.judged,
-            watched=memory.watched,
+            watched=watched_by_rule(self._watchers, memory.watched),
         )
 
     def is_fresh(self, memory: CircuitMemory) -> bool:
