@@ -118,7 +118,7 @@ class SocketCutter:
 
     def cut(self, data: bytes) -> tuple[Frame | None, bytes]:
         """Return the first answer and what follows; a length that no answer has is out of step."""
-        if len(data) >= 6 and (data[2:4] != b"\0\0" or not 3 <= int.from_bytes(data[4:6], "big") <= 254):
+        if len(data) >= 6 and (data[2] or data[3] or data[4] or not 3 <= data[5] <= 254):
             raise UnableToCutError(f"not a Modbus TCP header: {data[:7].hex(' ')}")
         used, unit, transaction, pdu = self._framer.decode(data)
         if not used:
