@@ -141,9 +141,12 @@ class CircuitMemory:
         self.next_observed_at, self.next_observed_before_at = self.observed_at, self.observed_before_at
         self.next_fresh_at, self.next_seen = None, self.seen
 
-    def observe(self, observation: Observation) -> None:
-        """Take note of one more sample of the batch: whether it is believed, and when it was taken."""
-        at, verdict = observation.at, observation.verdict
+    def observe(self, observation: Observation) -> int | None:
+        """Take note of one more sample of the batch: whether it is believed, and when it was taken.
+
+        Return what is available after it; None without an account.
+        """
+        at, verdict, metered_wh = observation.at, observation.verdict, observation.metered_wh
         self.next_observed_before_at, self.next_observed_at = self.next_observed_at, at
         if verdict is Verdict.ACCEPTED:
             self.next_believed = True
@@ -152,17 +155,13 @@ class CircuitMemory:
             self.next_believed = is_believed(verdict, before=self.next_believed)
         if not self.next_seen:
             self.next_seen = observation.sample.relay is not None or not self.circuit.has_readback
-
-    def available_after(self, observation: Observation) -> int | None:
-        """Return what is available after one more sample of the batch; None without an account."""
+        used_wh, self.next_metered_wh = metered_wh - self.next_metered_wh, metered_wh
         account = self.account
         if account is None:
-            self.next_metered_wh = observation.metered_wh
             return None
         if account.token is not self.token:
             account.token, account.next_metered_wh = self.token, account.metered_wh
-        account.next_metered_wh += observation.metered_wh - self.next_metered_wh
-        self.next_metered_wh = observation.metered_wh
+        account.next_metered_wh += used_wh
         return account.base_wh - account.next_metered_wh
 
     def end_batch(self) -> None:

@@ -193,9 +193,8 @@ class Looks:
             if memory.token is not token:
                 memory.begin_batch(token)
                 touched.append(memory)
-            memory.observe(observation)
+            available_wh = memory.observe(observation)
             wants_look = watch(watchers, memory, sample, observation.at)
-            available_wh = memory.available_after(observation)
             before = latest.get(circuit_id)
             if (
                 before is None

@@ -96,6 +96,7 @@ class ModbusLine:
         self._timeout_s = line.timeout_ms / 1000
         self._gap_s = max(line.gap_ms / 1000, silence_s(line))
         self._link: Link | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept, since asking for it is a call of the system
         self._buffer = b""
         self._closed = False
         self._turns = Turns(line.line_id)
@@ -188,8 +189,14 @@ class ModbusLine:
         if self._gap_s or gap_s:
             await self._rest(max(self._gap_s, gap_s))
 
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
+
     async def _transact(self, request: Request) -> bytes:
-        loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         answer: asyncio.Future[bytes] = loop.create_future()
         self._answer = answer
         try:
@@ -223,7 +230,7 @@ class ModbusLine:
             series.take(pdu)
             series.answered += 1
             if series.answered < len(series.requests) and not self._turns.awaited:
-                self._send(series.requests[series.answered], asyncio.get_running_loop())
+                self._send(series.requests[series.answered], self._running_loop())
                 return
         except Exception as fault:  # noqa: BLE001 - raised again where the series is awaited
             self._fail(fault)
@@ -267,7 +274,7 @@ class ModbusLine:
 
     def _receive(self, data: bytes) -> None:
         self._silent_requests = 0
-        self._last_byte_s = asyncio.get_running_loop().time()
+        self._last_byte_s = self._running_loop().time()
         self._buffer = self._buffer + data if self._buffer else data
         if len(self._buffer) > MAX_BUFFER_BYTES:
             self._out_of_step(f"{len(self._buffer)} bytes that are no answer")
