@@ -33,8 +33,8 @@ from dormpower.readings.embedded_span import PACKED_TO, CircuitSpan
 from dormpower.readings.instants import check_page, to_ms_up
 from dormpower.readings.packing import (
     NUMBER,
-    ROW,
     Chunk,
+    Packed,
     Rows,
     chunks_of,
     numbers_of,
@@ -93,20 +93,25 @@ class EmbeddedReadings:
         if not readings:
             return
         rows = rows_of(readings)
+        to_ms = int(rows["at_ms"].max())
+        packed = Packed.of(rows)
         with self._write() as writer:
             with transaction(writer):
                 numbers = self._numbered(writer, readings)
                 writer.execute(
-                    "INSERT INTO batches (from_ms, to_ms, circuits, rows) VALUES (?, ?, ?, ?)",
+                    "INSERT INTO batches (from_ms, to_ms, register_wh, wide, circuits, rows)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
                     (
-                        int(rows["at_ms"].min()),
-                        int(rows["at_ms"].max()),
+                        packed.from_ms,
+                        to_ms,
+                        packed.register_wh,
+                        packed.wide,
                         numbers_of(readings, numbers).tobytes(),
-                        rows.tobytes(),
+                        packed.body,
                     ),
                 )
             self._circuits = numbers
-            self._count_loose(len(rows))
+            self._count_loose(len(readings))
 
     def between(
         self, circuit_id: str, start: datetime, end: datetime, *, limit: int = MAX_ITEMS
@@ -216,7 +221,7 @@ class EmbeddedReadings:
     def _drop_block(self, block: int) -> int:
         with self._write() as writer:
             chunks = _chunks(writer, block, after=_BEFORE_ANY, limit=-1)
-            dropped = sum(chunk.count for chunk in chunks)
+            dropped = sum(chunk.packed.count for chunk in chunks)
         self._delete_in_steps(
             "DELETE FROM chunks WHERE block = ?1 AND circuit IN"
             " (SELECT circuit FROM chunks WHERE block = ?1 LIMIT ?2)",
@@ -365,20 +370,24 @@ def _plan(connection: sqlite3.Connection, rows_a_block: int, *, all_of_it: bool)
 def _loose(connection: sqlite3.Connection, block: int) -> tuple[npt.NDArray[np.int32], Rows]:
     """Return the readings of the batches that a planned block is made of, in the order of their arrival."""
     batches = connection.execute(
-        f"SELECT circuits, rows FROM batches WHERE batch > {PACKED_TO} AND batch <= ? ORDER BY batch",  # noqa: S608
+        "SELECT circuits, from_ms, register_wh, wide, rows FROM batches"  # noqa: S608
+        f" WHERE batch > {PACKED_TO} AND batch <= ? ORDER BY batch",
         (block,),
     ).fetchall()
-    circuits = np.frombuffer(b"".join(circuits for circuits, _ in batches), NUMBER)
-    return circuits, np.frombuffer(b"".join(rows for _, rows in batches), ROW)
+    circuits = np.frombuffer(b"".join(circuits for circuits, *_ in batches), NUMBER)
+    return circuits, np.concatenate([Packed(*packed).rows() for _, *packed in batches])
 
 
 def _chunks(connection: sqlite3.Connection, block: int, *, after: int, limit: int) -> list[Chunk]:
-    return [Chunk(*row) for row in connection.execute(_CHUNKS, (block, after, limit))]
+    return [
+        Chunk(circuit, Packed(*packed))
+        for circuit, *packed in connection.execute(_CHUNKS, (block, after, limit))
+    ]
 
 
 def _cut_chunk(connection: sqlite3.Connection, block: int, chunk: Chunk, before_ms: int) -> int:
     """Delete a chunk's readings from before an instant; return how many."""
-    rows = chunk.rows()
+    rows = chunk.packed.rows()
     kept = rows[rows["at_ms"] >= before_ms]
     if len(kept) < len(rows):
         connection.execute("DELETE FROM chunks WHERE block = ? AND circuit = ?", (block, chunk.circuit))

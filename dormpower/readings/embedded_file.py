@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS batches (
     batch INTEGER PRIMARY KEY AUTOINCREMENT,
     from_ms INTEGER NOT NULL,
     to_ms INTEGER NOT NULL,
+    register_wh INTEGER NOT NULL,
+    wide INTEGER NOT NULL,
     circuits BLOB NOT NULL,
     rows BLOB NOT NULL
 );
@@ -136,7 +138,11 @@ def put_chunks(connection: sqlite3.Connection, block: int, chunks: list[Chunk]) 
     """Write chunks of a block; the same ones again take the place of the first."""
     connection.executemany(
         PUT_CHUNK,
-        [(block, one.circuit, one.from_ms, one.register_wh, one.wide, one.body) for one in chunks],
+        [
+            (block, one.circuit, packed.from_ms, packed.register_wh, packed.wide, packed.body)
+            for one in chunks
+            for packed in (one.packed,)
+        ],
     )
 
 

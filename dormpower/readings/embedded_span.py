@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from dormpower.readings.packing import NUMBER, ROW, Chunk, Rows, latest_of_each_instant
+from dormpower.readings.packing import NUMBER, ROW, Packed, Rows, latest_of_each_instant
 
 PACKED_TO = "(SELECT coalesce(max(block), -9223372036854775808) FROM blocks WHERE complete)"
 """SQL for the last batch that is in a complete block."""
@@ -19,7 +19,7 @@ _BATCHES = (
     f"SELECT batch, from_ms, to_ms, circuits FROM batches WHERE batch > {PACKED_TO}"  # noqa: S608
     " AND to_ms >= ? AND from_ms < ? ORDER BY batch"
 )
-_CHUNK = "SELECT circuit, from_ms, register_wh, wide, rows FROM chunks WHERE block = ? AND circuit = ?"
+_CHUNK = "SELECT from_ms, register_wh, wide, rows FROM chunks WHERE block = ? AND circuit = ?"
 
 
 class CircuitSpan:
@@ -73,14 +73,13 @@ class CircuitSpan:
 
     def _of_block(self, index: int) -> Rows:
         row = self._connection.execute(_CHUNK, (self._numbers[index], self._circuit)).fetchone()
-        return np.empty(0, ROW) if row is None else Chunk(*row).rows()
+        return np.empty(0, ROW) if row is None else Packed(*row).rows()
 
     def _of_batch(self, index: int) -> Rows:
-        (packed,) = self._connection.execute(
-            "SELECT rows FROM batches WHERE batch = ?", (self._numbers[index],)
+        row = self._connection.execute(
+            "SELECT from_ms, register_wh, wide, rows FROM batches WHERE batch = ?", (self._numbers[index],)
         ).fetchone()
-        rows: Rows = np.frombuffer(packed, ROW)[self._places[index - self._blocks]]
-        return rows
+        return Packed(*row).rows()[self._places[index - self._blocks]]
 
 
 def _places(circuit: int, batches: list[bytes]) -> list[npt.NDArray[np.int64]]:

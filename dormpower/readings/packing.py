@@ -1,14 +1,14 @@
 """Readings as arrays of fixed-width integers: the form in which the embedded store keeps them.
 
 Volts, amps and watts are thousandths, the power factor ten-thousandths, rounded half-even; registers are exact.
-A quantity that is unknown, not finite or beyond the integers is the smallest integer of its field. A *chunk* is
-one circuit's readings in order of time: the first instant and register in full, the rest as differences from
-them, in 23 bytes a reading where everything fits 32 bits and in 49 where it does not.
+A quantity that is unknown, not finite or beyond the integers is the smallest integer of its field. Packed rows
+have one instant and one register in full and the rest as differences from them, in 23 bytes a reading where
+everything fits 32 bits and in 49 where it does not. A *chunk* is one circuit's readings in order of time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -128,10 +128,9 @@ def steps_of(circuit_id: str, rows: Rows, *, every_ms: int) -> list[Reading]:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """One circuit's packed readings; `wide` tells which of the two widths `body` has."""
+class Packed:
+    """Rows as bytes; `wide` tells which of the two widths `body` has."""
 
-    circuit: int
     from_ms: int
     register_wh: int
     wide: bool
@@ -142,8 +141,18 @@ class Chunk:
         """How many readings."""
         return len(self.body) // (ROW if self.wide else _NARROW).itemsize
 
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        """Pack rows, one at least, in the order in which they are; they are changed by that."""
+        from_ms, register_wh = int(rows["at_ms"].min()), int(rows["register_wh"].min())
+        rows["at_ms"] -= from_ms
+        rows["register_wh"] -= register_wh
+        narrow, fits = _narrowed(rows)
+        wide = not fits.all()
+        return cls(from_ms, register_wh, wide, (rows if wide else narrow).tobytes())
+
     def rows(self) -> Rows:
-        """Return the readings."""
+        """Return the rows."""
         packed = np.frombuffer(self.body, ROW if self.wide else _NARROW)
         rows = np.empty(len(packed), ROW)
         for name in packed.dtype.names or ():
@@ -154,6 +163,14 @@ class Chunk:
         rows["at_ms"] += self.from_ms
         rows["register_wh"] += self.register_wh
         return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One circuit's readings."""
+
+    circuit: int
+    packed: Packed
 
 
 def chunks_of(circuits: npt.NDArray[Any], rows: Rows) -> Iterator[Chunk]:
@@ -185,7 +202,8 @@ def chunks_of(circuits: npt.NDArray[Any], rows: Rows) -> Iterator[Chunk]:
         strict=True,
     ):
         body, width = bodies[not fit]
-        yield Chunk(circuit, at_ms, register_wh, not fit, bytes(body[first * width : (first + size) * width]))
+        packed = bytes(body[first * width : (first + size) * width])
+        yield Chunk(circuit, Packed(at_ms, register_wh, not fit, packed))
 
 
 def _in_order(circuits: npt.NDArray[Any], rows: Rows) -> tuple[npt.NDArray[Any], Rows]:

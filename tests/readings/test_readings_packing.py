@@ -236,8 +236,9 @@ def test_whatever_is_appended_packed_and_dropped_reads_as_a_plain_table_would(
 def test_chunks_are_as_small_as_is_said_and_unpack_to_the_same_rows() -> None:
     rows = rows_of([reading(30 * number) for number in range(20)])
     (narrow,) = chunks_of(np.full(len(rows), 7, np.int32), rows)
-    assert (narrow.circuit, narrow.wide, len(narrow.body), narrow.count) == (7, False, 20 * 23, 20)
-    assert (narrow.rows() == latest_of_each_instant(rows)).all()
+    packed = narrow.packed
+    assert (narrow.circuit, packed.wide, len(packed.body), packed.count) == (7, False, 20 * 23, 20)
+    assert (packed.rows() == latest_of_each_instant(rows)).all()
 
 
 # --- the version before ------------------------------------------------------------------------------------
