@@ -29,9 +29,9 @@ from gateway.ports import FieldModule, Rate
 from gateway.service import Gateway
 
 _LOOK_EVERY_S = 0.01
-# Flat out, polling waits for intake while this many samples are queued: a rate at which samples are dropped, or
-# at which the queue grows, is not one that can be kept up.
-QUEUE_FOR_POLLING = 10_000
+# Flat out, polling waits for intake while this many samples are queued, a batch and a little more: a rate at
+# which samples are dropped, or at which the queue grows, is not one that can be kept up.
+QUEUE_FOR_POLLING = 5_500
 # Shorter than any cycle, so that each is a full one and the next follows at once; stale as after 100 s.
 FLAT_OUT_POLL_S = 0.0005
 FLAT_OUT_MISSED_POLLS = 200_000

@@ -120,7 +120,8 @@ class Batch:
         self._rules = rules
         self._now = now
         self._not_after = now + rules.ahead
-        self._presents: dict[str, tuple[ChannelSample, datetime]] = {}
+        self._presents: dict[str, Observation] = {}
+        self._plain = 0
         self._closed: list[tuple[str, Judgement]] = []
         self._whole: set[str] = set()
         self._late: list[_Late] = []
@@ -207,6 +208,8 @@ class Batch:
 
     def write(self, connection: Connection) -> list[Reading]:
         """Write all that changed; return the readings of late samples that refined a boundary."""
+        self.counted["accepted"] += self._plain
+        self.seen_at |= {circuit_id: one.at for circuit_id, one in self._presents.items()}
         lock_points(connection, {*self._presents, *self._whole, *(late.circuit_id for late in self._late)})
         write_closed(connection, self._closed)
         refined = self._refine(connection)
@@ -260,7 +263,7 @@ class Batch:
         moved = stepped(state, register_wh=register_wh, at=at, not_after=self._not_after, limits=point.limits)
         verdict = Verdict.ACCEPTED
         if moved is not None:
-            self.counted["accepted"] += 1
+            self._plain += 1
         else:
             judgement = judge(
                 state, register_wh=register_wh, at=at, now=self._now, limits=point.limits, rules=self._rules
@@ -346,12 +349,16 @@ class Batch:
         self, circuit_id: str, state: MeterState, channel: ChannelSample, at: datetime, verdict: Verdict
     ) -> bool:
         """Take the sample for the circuit's present, unless a newer one was seen; return whether it is."""
-        seen_at = self.seen_at.get(circuit_id) or self._memory.seen_at.get(circuit_id)
+        present = self._presents.get(circuit_id)
+        if present is not None:
+            seen_at: datetime | None = present.at
+        else:
+            seen_at = self.seen_at.get(circuit_id) or self._memory.seen_at.get(circuit_id)
         if seen_at is not None and at <= seen_at:
             return False
-        self.seen_at[circuit_id] = at
-        self._presents[circuit_id] = (channel, at)
-        self.observations.append(Observation(circuit_id, at, verdict, state.metered_wh, channel))
+        observation = Observation(circuit_id, at, verdict, state.metered_wh, channel)
+        self._presents[circuit_id] = observation
+        self.observations.append(observation)
         return True
 
     def _refuse(self, sample: ModuleSample) -> None:

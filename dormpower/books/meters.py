@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from dormpower.books.tables import channel_spans, day_boundaries, day_changes, meter_points, segments
 from dormpower.books.types import from_ms, to_ms
 from dormpower.domain.meter_state import Judgement, MeteringRules, MeterState, Standing
-from dormpower.domain.samples import ChannelSample
+from dormpower.domain.samples import Observation
 from dormpower.domain.segments import Boundary, Cause, Mark, Segment
 from dormpower.domain.spans import begin_span, new_state
 
@@ -126,15 +126,15 @@ def lock_points(connection: Connection, circuit_ids: Iterable[str]) -> None:
 
 def write_presents(
     connection: Connection,
-    presents: Mapping[str, tuple[ChannelSample, datetime]],
+    presents: Mapping[str, Observation],
     state_of: Callable[[str], MeterState],
 ) -> None:
     """Update the circuits' hot rows: position, metered energy, and what the newest sample said and when."""
     if not presents:
         return
     rows = []
-    for circuit_id, (sample, at) in presents.items():
-        state = state_of(circuit_id)
+    for circuit_id, observation in presents.items():
+        sample, at, state = observation.sample, observation.at, state_of(circuit_id)
         relay = None if sample.relay is None else sample.relay.value
         register_at = state.register_at
         seen_ms = to_ms(at)
