@@ -69,7 +69,8 @@ def _lock(folder: Path, kind: int) -> int:
     """Return the descriptor of the folder's lock file, locked; raises BlockingIOError where it can't be had."""
     path = folder / LOCK_FILE
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # For reading: an administrator's command may have made it, and the site's own user only reads it then.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             if _is_at(path, descriptor):

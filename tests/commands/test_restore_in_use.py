@@ -1,9 +1,11 @@
 """No restore over a site that somebody works on: an API alone, on SQLite and PostgreSQL, here or elsewhere."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from dormpower.commands.restore_postgresql import UnableToLoadDumpError
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30
+NOBODY = 65534
 SITE = """
 site: {{id: s, name: S}}
 database: {database}
@@ -53,6 +56,21 @@ def make_site(folder: Path, database_url: str) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, database_url: str) -> Path:
     return make_site(tmp_path, database_url)
+
+
+@pytest.fixture
+def administrators_folder() -> Iterator[Path]:
+    """A folder whose lock file may only be read, and by everybody; root is another user meanwhile."""
+    user_id = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / LOCK_FILE).touch()
+        (folder / LOCK_FILE).chmod(0o444)
+        if user_id == 0:
+            os.seteuid(NOBODY)
+        yield folder
+        os.seteuid(user_id)
 
 
 @contextmanager
@@ -126,3 +144,9 @@ def test_what_fails_while_it_has_a_folder_alone_leaves_no_lock_file_that_was_not
             raise ValueError("fails")
         assert (tmp_path / LOCK_FILE).exists() is was_there
         Share(tmp_path).end()
+
+
+def test_a_lock_file_that_an_administrator_made_is_the_site_user_s_too(administrators_folder: Path):
+    Share(administrators_folder).end()
+    with alone(administrators_folder):
+        pass
