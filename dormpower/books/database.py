@@ -19,6 +19,7 @@ from dormpower.books.in_use import Share, UnableToLockBooksError
 
 BUSY_TIMEOUT_S = 15
 _LOOK_AGAIN_S = 0.001
+_PRIMARY_CODE = 0xFF  # of an SQLite result code; what is above says more of it
 WRITE_OPTION = "dormpower_write"
 
 
@@ -133,7 +134,7 @@ def _begin_immediate(connection: Connection) -> None:
             try:
                 driver.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as fault:
-                if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                if not _is_busy(fault):
                     break
                 time.sleep(_LOOK_AGAIN_S)
             else:
@@ -141,6 +142,11 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     finally:
         driver.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
+
+
+def _is_busy(fault: sqlite3.Error) -> bool:
+    """Whether another connection is in the way; while one mends the log after a crash the code is extended."""
+    return fault.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
 
 
 def lock_rows(connection: Connection, name: str) -> None:
