@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.json_response import dump
+from dormpower.books.database import is_away
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:dormpower:problem:"
@@ -158,6 +160,17 @@ def install(app: FastAPI) -> None:
         assert isinstance(fault, RequestValidationError)  # noqa: S101 - registered for this type only
         return _invalid(fault)
 
+    async def on_books(request: Request, fault: Exception) -> Response:
+        if not is_away(fault):
+            raise fault
+        log.warning("request.books_away", method=request.method, exc_info=fault)
+        return problem_response(
+            Problem.UNAVAILABLE,
+            "The books are busy or out of reach at this moment; send the request again.",
+            headers={"Retry-After": "1"},
+        )
+
+    app.add_exception_handler(sa.exc.DBAPIError, on_books)
     app.add_exception_handler(Refusal, on_refusal)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)

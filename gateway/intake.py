@@ -27,7 +27,7 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from dormpower.books import meters
-from dormpower.books.database import Books
+from dormpower.books.database import Books, is_away
 from dormpower.clock import Clock
 from dormpower.domain.days import CampusDays
 from dormpower.domain.meter_state import MeteringRules, MeterState
@@ -298,8 +298,4 @@ def fitting(samples: int, took_s: float) -> int:
 
 def is_outage(fault: BaseException) -> bool:
     """Whether a fault passes by itself (store or database away or busy), so that the batch is worth keeping."""
-    if isinstance(fault, sa.exc.DBAPIError):
-        return fault.connection_invalidated or isinstance(
-            fault, sa.exc.OperationalError | sa.exc.InterfaceError
-        )
-    return isinstance(fault, UnableToReachReadingsError | OSError)
+    return is_away(fault) or isinstance(fault, UnableToReachReadingsError | OSError)

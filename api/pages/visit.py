@@ -23,6 +23,7 @@ from api.pages.rights import HOMES, PAGES, may
 from api.pages.states import category_code, is_returning, sign_of, state_code
 from api.pages.wording import Wording
 from api.problems import CODES, Problem, Refusal
+from dormpower.books.database import is_away
 from dormpower.books.users import csrf_matches
 from dormpower.messages.catalogue import Language
 
@@ -39,6 +40,7 @@ _ERRORS: Mapping[Problem, str] = {
     Problem.CONFLICT: "conflict",
     Problem.TOO_MANY_REQUESTS: "too_many",
     Problem.INTERNAL: "internal",
+    Problem.UNAVAILABLE: "unavailable",
 }
 
 Form = Mapping[str, str]
@@ -169,9 +171,9 @@ class PageRoute(APIRoute):
                 return error_page(request, Problem.INVALID)
             except HTTPException as fault:
                 return error_page(request, Problem.INVALID, status=fault.status_code)
-            except Exception:  # the edge: the fault is logged with its traceback, the reader gets a page
+            except Exception as fault:  # the edge: it is logged with its traceback, the reader gets a page
                 log.exception("page.failed", method=request.method, route=self.path)
-                return error_page(request, Problem.INTERNAL)
+                return error_page(request, Problem.UNAVAILABLE if is_away(fault) else Problem.INTERNAL)
 
         return answer
 

@@ -149,6 +149,13 @@ def _is_busy(fault: sqlite3.Error) -> bool:
     return fault.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
 
 
+def is_away(fault: BaseException) -> bool:
+    """Whether a fault of a transaction passes by itself: the books are away or busy, or others went first."""
+    return isinstance(fault, sa.exc.DBAPIError) and (
+        fault.connection_invalidated or isinstance(fault, sa.exc.OperationalError | sa.exc.InterfaceError)
+    )
+
+
 def lock_rows(connection: Connection, name: str) -> None:
     """Serialise writers of one kind until the transaction ends; on SQLite the write lock already does."""
     if connection.dialect.name == "postgresql":
