@@ -226,7 +226,8 @@ class Contacts:
 
     def _write_line(self, line_id: str, connection: Connection, *, now: datetime) -> None:
         on_line = self._on_line(line_id)
-        online = line_id not in self._lines_down
+        detail = self._lines_down.get(line_id)  # once: it may come up while this is written
+        online = detail is None
         subject = Subject(kind="line", id=line_id, building=None, line_id=line_id)
         tampering.note(connection, subject, online=online, zone=self._zone, now=now)
         if online:
@@ -241,7 +242,7 @@ class Contacts:
             "line",
             line_id,
             now=now,
-            detail={"detail": self._lines_down[line_id], "modules": len(on_line)},
+            detail={"detail": detail, "modules": len(on_line)},
             line_id=line_id,
             building=buildings.pop() if len(buildings) == 1 else None,
         )

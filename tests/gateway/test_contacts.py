@@ -139,3 +139,26 @@ def test_a_whole_batch_that_the_books_did_not_take_is_written_by_the_sweep(sqlit
     site.sweep()
     assert all(site.is_online(module_id) for module_id in OTHERS)
     site.world.close()
+
+
+def test_a_line_that_comes_up_while_its_fall_is_written_holds_up_no_other_note(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+    came_up = False
+
+    def come_up(_connection, _cursor, statement: str, *_: object) -> None:
+        nonlocal came_up
+        if "INTO silences" in statement and not came_up:
+            came_up = True
+            site.contacts.note_line("line-a", online=True, detail="")
+
+    async def fall() -> None:
+        site.contacts.note_line("line-a", online=False, detail="refused")
+        site.contacts.note_module(OTHERS[0], online=True, detail="")
+        await site.contacts.settle()
+
+    sa.event.listen(sqlite_books.engine, "before_cursor_execute", come_up)
+    asyncio.run(fall())
+    assert came_up
+    assert site.is_online(OTHERS[0])
+    assert site.world.active_alarms() == []
+    site.world.close()
