@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from dormpower.books import meter_changes, quarantines
 from dormpower.books.boundaries import refine
+from dormpower.books.meter_changes import MeterChange
 from dormpower.books.meters import (
     MeterPoint,
     lock_points,
@@ -139,18 +140,17 @@ class Batch:
             if point.quarantine_replaced:
                 quarantines.close(connection, circuit_id=circuit_id, decision="replaced", now=self._now)
 
-    @staticmethod
-    def is_asked(connection: Connection) -> bool:
-        """Whether people have asked for something that comes before the samples."""
-        return bool(meter_changes.waiting(connection) or quarantines.decided(connection))
+    def is_asked(self, connection: Connection) -> bool:
+        """Whether people have asked for something of our circuits that comes before the samples."""
+        waiting = meter_changes.waiting(connection)
+        return any(self._point_of(change) for change in waiting) or bool(quarantines.decided(connection))
 
     def apply_changes(self, connection: Connection) -> None:
         """Carry out what people recorded of replaced and newly commissioned modules of our circuits."""
         for change in meter_changes.waiting(connection):
-            point = self._points.get((change.module_id, change.channel))
-            state = self._state(change.circuit_id)
-            if point is None or point.circuit_id != change.circuit_id or state is None:
-                continue  # it waits for a site that is described so
+            point, state = self._point_of(change), self._state(change.circuit_id)
+            if point is None or state is None:
+                continue
             judgement = meter_changes.carry_out(
                 connection, change, state=state, limits=point.limits, rules=self._rules, now=self._now
             )
@@ -367,6 +367,11 @@ class Batch:
 
     def _state(self, circuit_id: str) -> MeterState | None:
         return self.states.get(circuit_id) or self._memory.states.get(circuit_id)
+
+    def _point_of(self, change: MeterChange) -> PointConfig | None:
+        """Return the point that a change is of; None where it waits for a site that is described so."""
+        point = self._points.get((change.module_id, change.channel))
+        return point if point is not None and point.circuit_id == change.circuit_id else None
 
     def _known_state(self, circuit_id: str) -> MeterState:
         state = self._state(circuit_id)

@@ -237,18 +237,17 @@ class Intake:
     def _commit(self, pending: Sequence[Queued], reloads: frozenset[str]) -> tuple[Batch, AfterCommit]:
         """Judge and commit a batch, in the writer thread; memory is left as it was."""
         now = self._clock.now()
-        batch = Batch(memory=self._memory, points=self._points, rules=self.rules, now=now)
+        batch = self._new_batch(now)
+        opened: Mapping[str, meters.MeterPoint] = {}
         if reloads or not self._opened:
             with self._books.write() as connection:
-                batch.adopt(
-                    meters.open_points(
-                        connection,
-                        rules=self.rules,
-                        channels=self._channels,
-                        circuit_ids=reloads if self._opened else None,
-                    ),
+                opened = meters.open_points(
                     connection,
+                    rules=self.rules,
+                    channels=self._channels,
+                    circuit_ids=reloads if self._opened else None,
                 )
+                batch.adopt(opened, connection)
         with self._books.read() as connection:
             asked = batch.is_asked(connection)
         if not asked:
@@ -257,6 +256,9 @@ class Intake:
             )  # before the write lock is taken: who pays meanwhile need not wait for it
         with self._books.write() as connection:
             began_s = self._clock.monotonic()
+            if not asked and batch.is_asked(connection):  # meanwhile: the samples are judged anew after it
+                asked, batch = True, self._new_batch(now)
+                batch.adopt(opened, connection)
             if asked:
                 batch.apply_changes(connection)
                 batch.apply_decisions(connection)
@@ -268,6 +270,9 @@ class Intake:
         if pending:
             self._fitting = fitting(len(pending), self._clock.monotonic() - began_s)
         return batch, after_commit
+
+    def _new_batch(self, now: datetime) -> Batch:
+        return Batch(memory=self._memory, points=self._points, rules=self.rules, now=now)
 
     def _judge(self, batch: Batch, pending: Sequence[Queued]) -> None:
         for queued in pending:

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import database, tables
+from dormpower.books import database, meter_changes, quarantines, tables
 from dormpower.books.database import Books
+from dormpower.books.meter_change_checks import Change, Kind
 from dormpower.domain.samples import ChannelSample, ModuleSample
 from dormpower.readings.port import Reading
 from gateway.batch import PointConfig
@@ -28,6 +29,30 @@ class OtherWriter:
         with self._books.write() as connection:
             connection.execute(sa.insert(tables.meta).values(key=f"other-{len(self.kept)}", value="written"))
         self.kept += readings
+
+
+class DecidesMeanwhile:
+    """Readings during whose storing a person decides on the quarantine, once."""
+
+    def __init__(self, circuit: MeteredCircuit) -> None:
+        self._circuit = circuit
+        self.decided = False
+
+    def append(self, readings: Sequence[Reading]) -> None:
+        if not self.decided:
+            self.decided = True
+            estimate(self._circuit, energy_wh=700)
+
+
+def estimate(circuit: MeteredCircuit, *, energy_wh: int) -> None:
+    with circuit.books.write() as connection:
+        quarantines.estimate(
+            connection,
+            quarantine_id=circuit.only(tables.quarantines).quarantine_id,
+            energy_wh=energy_wh,
+            actor="li",
+            now=circuit.clock.now(),
+        )
 
 
 class Transactions:
@@ -123,3 +148,48 @@ def test_readings_are_stored_while_others_may_write_to_the_books(
     take(metered, intake, 1)
     take(metered, intake, 1)
     assert [one.at for one in other.kept] == [START + timedelta(seconds=1), START + timedelta(seconds=2)]
+
+
+def test_what_a_person_decides_while_a_batch_is_stored_comes_before_its_samples(
+    metered: MeteredCircuit, writer: ThreadPoolExecutor
+):
+    metered.take((1, 9_000_000))  # far too much in a minute
+    assert metered.only(tables.quarantines).closed_at is None
+    meanwhile = DecidesMeanwhile(metered)
+    intake = make_intake(metered, writer, readings=meanwhile, decide=lambda *_: lambda: None)
+    metered.clock.current = metered.at(2)
+    back = ChannelSample(channel=1, register_wh=5_000_100)  # the register returns by itself
+    intake.submit(ModuleSample(module_id="m1", at=metered.at(2), channels=[back]))
+    asyncio.run(intake.flush())
+    assert meanwhile.decided
+    assert metered.all(tables.quarantines)[0].decision == "estimated"
+    assert metered.only(tables.meter_points).metered_wh == 700
+    assert metered.faults() == []
+
+
+def test_a_change_that_waits_for_another_channel_of_the_site_holds_nothing_up(
+    metered: MeteredCircuit, writer: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+):
+    """It may wait for days: until the site is described so."""
+    with metered.books.write() as connection:
+        meter_changes.record(
+            connection,
+            circuit_id=CIRCUIT,
+            change=Change(
+                kind=Kind.REPLACEMENT,
+                module_id="m2",
+                channel=1,
+                changed_at=metered.at(0.5),
+                first_register_wh=0,
+                final_register_wh=None,
+                note="",
+            ),
+            limits=metered.limits,
+            actor="wu",
+            now=metered.at(1),
+        )
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    other = OtherWriter(metered.books)
+    intake = make_intake(metered, writer, readings=other, decide=Transactions(metered, took_s=0.0))
+    take(metered, intake, 1)
+    assert len(other.kept) == 1
