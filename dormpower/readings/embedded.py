@@ -190,6 +190,8 @@ class EmbeddedReadings:
         """Make whole blocks of the batches, and with `all_of_it` one of what is left too."""
         packed = 0
         with self._packing:
+            with self._write() as writer:
+                (newest,) = writer.execute("SELECT coalesce(max(batch), 0) FROM batches").fetchone()
             while True:
                 self._delete_packed()
                 with self._write() as writer:
@@ -202,6 +204,8 @@ class EmbeddedReadings:
                     writer.execute("UPDATE blocks SET complete = 1 WHERE block = ?", (block,))
                     self._count_loose(-len(rows))
                 packed += len(rows)
+                # What came in meanwhile waits for the next time: else every batch becomes a block, and no end.
+                all_of_it = all_of_it and block < newest
 
     def _delete_packed(self) -> None:
         """Delete the batches that are in complete blocks."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dormpower.readings.embedded import COMPACT_AFTER_S, EmbeddedReadings
-from dormpower.readings.packing import chunks_of, latest_of_each_instant, rows_of
+from dormpower.readings.packing import Chunk, chunks_of, latest_of_each_instant, rows_of
 from dormpower.readings.port import Reading, UnableToReachReadingsError
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -131,7 +131,7 @@ class BreaksOff(EmbeddedReadings):
             yield writer
 
 
-@pytest.mark.parametrize("uses", range(1, 12))
+@pytest.mark.parametrize("uses", range(1, 13))
 def test_packing_that_was_broken_off_anywhere_loses_and_doubles_nothing(tmp_path: Path, uses: int) -> None:
     path = tmp_path / "r.db"
     rows = [reading(second, one) for second in range(6) for one in CIRCUITS]
@@ -172,6 +172,36 @@ def test_batches_that_are_packed_already_do_not_come_back_when_their_block_ages_
     store = EmbeddedReadings(path)
     assert store.drop_before(START + timedelta(days=1)) == 1
     assert store.between(CIRCUITS[0], *DAYS) == []
+    store.close()
+
+
+class GetsMore(EmbeddedReadings):
+    """A store to which another thread appends each time that the packing lets go of the write lock."""
+
+    second = 0
+
+    def _write_block(self, block: int, chunks: Iterator[Chunk]) -> None:
+        super()._write_block(block, chunks)
+        self.second += 1
+        if self.second > 20:
+            raise BrokenOffError
+        self.append([reading(self.second)])
+
+
+@pytest.mark.parametrize("pack", ["compact", "drop"])
+def test_packing_ends_with_what_there_was_when_it_began_however_much_comes_in(
+    tmp_path: Path, pack: str
+) -> None:
+    now_s = [0.0]
+    store = GetsMore(tmp_path / "r.db", monotonic_s=lambda: now_s[0])
+    store.append([reading(0)])
+    now_s[0] += COMPACT_AFTER_S
+    if pack == "compact":
+        assert store.compact() == 1
+    else:
+        store.drop_before(START)
+    assert tables(tmp_path / "r.db") == {"batches": 1, "blocks": 1, "chunks": 1}
+    assert store.between(CIRCUITS[0], *DAYS) == [reading(0), reading(1)]
     store.close()
 
 
