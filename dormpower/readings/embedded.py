@@ -32,7 +32,9 @@ from dormpower.readings.embedded_file import open_reader, open_writer, put_chunk
 from dormpower.readings.embedded_span import PACKED_TO, CircuitSpan
 from dormpower.readings.instants import check_page, to_ms_up
 from dormpower.readings.packing import (
+    NARROW_BYTES,
     NUMBER,
+    WIDE_BYTES,
     Chunk,
     Packed,
     Rows,
@@ -51,9 +53,17 @@ CHUNKS_A_STEP = 500  # a few milliseconds of the write lock, which appends share
 BATCHES_A_STEP = 50
 WINDOW_MS = 86_400_000  # how much of a circuit is unpacked at once
 
-_CHUNKS = (
-    "SELECT circuit, from_ms, register_wh, wide, rows FROM chunks WHERE block = ? AND circuit > ?"
-    " ORDER BY circuit LIMIT ?"
+_CHUNKS_BEGUN_BEFORE = (
+    "SELECT circuit, from_ms, register_wh, wide, rows FROM chunks"
+    " WHERE block = ? AND circuit > ? AND from_ms < ? ORDER BY circuit LIMIT ?"
+)
+_READINGS_OF = (
+    f"SELECT coalesce(sum(length(rows) / CASE WHEN wide THEN {WIDE_BYTES} ELSE {NARROW_BYTES} END), 0)"  # noqa: S608
+    " FROM chunks WHERE block = ?"
+)
+_BEGIN_WITH_FIRST = (
+    "UPDATE blocks SET from_ms ="
+    " coalesce((SELECT min(from_ms) FROM chunks WHERE chunks.block = blocks.block), ?) WHERE block = ?"
 )
 _BEFORE_ANY = -1  # circuit
 
@@ -224,8 +234,7 @@ class EmbeddedReadings:
 
     def _drop_block(self, block: int) -> int:
         with self._write() as writer:
-            chunks = _chunks(writer, block, after=_BEFORE_ANY, limit=-1)
-            dropped = sum(chunk.packed.count for chunk in chunks)
+            (dropped,) = writer.execute(_READINGS_OF, (block,)).fetchone()
         self._delete_in_steps(
             "DELETE FROM chunks WHERE block = ?1 AND circuit IN"
             " (SELECT circuit FROM chunks WHERE block = ?1 LIMIT ?2)",
@@ -234,20 +243,20 @@ class EmbeddedReadings:
         )
         with self._write() as writer:
             writer.execute("DELETE FROM blocks WHERE block = ?", (block,))
-        return dropped
+        return int(dropped)
 
     def _cut_block(self, block: int, before_ms: int) -> int:
         """Delete the older part of a block that has newer readings too."""
         dropped, after = 0, _BEFORE_ANY
         while True:
             with self._write() as writer, transaction(writer):
-                chunks = _chunks(writer, block, after=after, limit=CHUNKS_A_STEP)
+                chunks = _chunks(writer, block, after=after, before_ms=before_ms)
                 dropped += sum(_cut_chunk(writer, block, chunk, before_ms) for chunk in chunks)
             if len(chunks) < CHUNKS_A_STEP:
                 break
             after = chunks[-1].circuit
-        with self._write() as writer:
-            writer.execute("UPDATE blocks SET from_ms = ? WHERE block = ?", (before_ms, block))
+        with self._write() as writer:  # its first reading now: until that is due it is left alone
+            writer.execute(_BEGIN_WITH_FIRST, (before_ms, block))
         return dropped
 
     def _delete_in_steps(self, sql: str, number: int, at_once: int) -> None:
@@ -382,11 +391,10 @@ def _loose(connection: sqlite3.Connection, block: int) -> tuple[npt.NDArray[np.i
     return circuits, np.concatenate([Packed(*packed).rows() for _, *packed in batches])
 
 
-def _chunks(connection: sqlite3.Connection, block: int, *, after: int, limit: int) -> list[Chunk]:
-    return [
-        Chunk(circuit, Packed(*packed))
-        for circuit, *packed in connection.execute(_CHUNKS, (block, after, limit))
-    ]
+def _chunks(connection: sqlite3.Connection, block: int, *, after: int, before_ms: int) -> list[Chunk]:
+    """Return a step's worth of a block's chunks that have readings from before an instant."""
+    found = connection.execute(_CHUNKS_BEGUN_BEFORE, (block, after, before_ms, CHUNKS_A_STEP))
+    return [Chunk(circuit, Packed(*packed)) for circuit, *packed in found]
 
 
 def _cut_chunk(connection: sqlite3.Connection, block: int, chunk: Chunk, before_ms: int) -> int:

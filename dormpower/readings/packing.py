@@ -41,6 +41,8 @@ _UNKNOWN = np.iinfo(np.int64).min
 _LARGEST_SCALED = 2.0**62
 NUMBER = np.dtype("<i4")
 """Of a circuit's number beside its row."""
+NARROW_BYTES, WIDE_BYTES = _NARROW.itemsize, ROW.itemsize
+"""Of a reading in a chunk."""
 
 
 def rows_of(readings: Sequence[Reading]) -> Rows:
@@ -135,11 +137,6 @@ class Packed:
     register_wh: int
     wide: bool
     body: bytes
-
-    @property
-    def count(self) -> int:
-        """How many readings."""
-        return len(self.body) // (ROW if self.wide else _NARROW).itemsize
 
     @classmethod
     def of(cls, rows: Rows) -> Self:

@@ -205,6 +205,22 @@ def test_packing_ends_with_what_there_was_when_it_began_however_much_comes_in(
     store.close()
 
 
+def test_a_block_that_was_cut_is_left_alone_until_its_first_reading_is_due(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    store = EmbeddedReadings(path, rows_a_block=4)
+    store.append([reading(0), reading(30 * 86_400), reading(31 * 86_400), reading(30 * 86_400, CIRCUITS[1])])
+    assert store.compact() == 4
+    assert store.drop_before(START + timedelta(days=1)) == 1
+    connection = sqlite3.connect(path)
+    (from_ms,) = connection.execute("SELECT from_ms FROM blocks").fetchone()
+    connection.close()
+    assert from_ms == (START + timedelta(days=30)).timestamp() * 1000
+    assert store.drop_before(START + timedelta(days=30, seconds=1)) == 2
+    assert store.between(CIRCUITS[0], *DAYS) == [reading(31 * 86_400)]
+    assert store.between(CIRCUITS[1], *DAYS) == []
+    store.close()
+
+
 def _complete(path: Path) -> bool:
     connection = sqlite3.connect(path)
     (complete,) = connection.execute("SELECT complete FROM blocks").fetchone()
@@ -267,7 +283,7 @@ def test_chunks_are_as_small_as_is_said_and_unpack_to_the_same_rows() -> None:
     rows = rows_of([reading(30 * number) for number in range(20)])
     (narrow,) = chunks_of(np.full(len(rows), 7, np.int32), rows)
     packed = narrow.packed
-    assert (narrow.circuit, packed.wide, len(packed.body), packed.count) == (7, False, 20 * 23, 20)
+    assert (narrow.circuit, packed.wide, len(packed.body)) == (7, False, 20 * 23)
     assert (packed.rows() == latest_of_each_instant(rows)).all()
 
 
