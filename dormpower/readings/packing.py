@@ -65,21 +65,8 @@ def rows_of(readings: Sequence[Reading]) -> Rows:
 
 def readings_of(circuit_id: str, rows: Rows) -> list[Reading]:
     """Return one circuit's rows as readings."""
-    quantities = (_floats(rows[name], scale).tolist() for name, scale in _QUANTITIES)
-    columns = (rows["at_ms"].tolist(), rows["register_wh"].tolist(), *quantities, rows["relay"].tolist())
-    return [
-        Reading(
-            circuit_id=circuit_id,
-            at=from_ms(at_ms),
-            register_wh=register_wh,
-            power_w=_known(power_w),
-            voltage_v=_known(voltage_v),
-            current_a=_known(current_a),
-            power_factor=_known(power_factor),
-            relay=_RELAYS[relay],
-        )
-        for at_ms, register_wh, power_w, voltage_v, current_a, power_factor, relay in zip(*columns, strict=True)
-    ]
+    means = [_floats(rows[name], scale) for name, scale in _QUANTITIES]
+    return _readings(circuit_id, rows["at_ms"], rows["register_wh"], means, rows["relay"])
 
 
 def latest_of_each_instant(rows: Rows) -> Rows:
@@ -107,24 +94,34 @@ def steps_of(circuit_id: str, rows: Rows, *, every_ms: int) -> list[Reading]:
         known = ~np.isnan(values)
         counts = np.add.reduceat(known, firsts, dtype=np.int64)
         sums = np.add.reduceat(np.where(known, values, 0.0), firsts)
-        means.append(np.divide(sums, counts, out=np.full(len(firsts), np.nan), where=counts > 0).tolist())
+        means.append(np.divide(sums, counts, out=np.full(len(firsts), np.nan), where=counts > 0))
     reported = np.where(rows["relay"] >= 0, np.arange(len(rows)), -1)
     last_reported = np.maximum.reduceat(reported, firsts)
-    relays = np.where(last_reported >= firsts, rows["relay"][last_reported], -1).tolist()
-    columns = (step_ms[firsts].tolist(), rows["register_wh"][lasts].tolist(), *means, relays)
+    relays = np.where(last_reported >= firsts, rows["relay"][last_reported], -1)
+    return _readings(circuit_id, step_ms[firsts], rows["register_wh"][lasts], means, relays)
+
+
+def _readings(
+    circuit_id: str,
+    at_ms: npt.NDArray[Any],
+    register_wh: npt.NDArray[Any],
+    quantities: Sequence[npt.NDArray[np.float64]],
+    relays: npt.NDArray[Any],
+) -> list[Reading]:
+    columns = (at_ms, register_wh, *quantities, relays)
     return [
         Reading(
             circuit_id=circuit_id,
-            at=from_ms(from_at_ms),
-            register_wh=register_wh,
+            at=from_ms(at),
+            register_wh=register,
             power_w=_known(power_w),
             voltage_v=_known(voltage_v),
             current_a=_known(current_a),
             power_factor=_known(power_factor),
             relay=_RELAYS[relay],
         )
-        for from_at_ms, register_wh, power_w, voltage_v, current_a, power_factor, relay in zip(
-            *columns, strict=True
+        for at, register, power_w, voltage_v, current_a, power_factor, relay in zip(
+            *(column.tolist() for column in columns), strict=True
         )
     ]
 
