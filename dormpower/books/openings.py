@@ -186,14 +186,23 @@ def _clear(connection: Connection, alarm: Alarm, *, now: datetime) -> None:
     )
 
 
+def _still_off(alarm_id: str) -> sa.ColumnElement[bool]:
+    """The condition of a hold that an alarm tells of still; nobody can look at a room that is closed."""
+    is_open = sa.exists().where(
+        circuits.c.circuit_id == holds.c.circuit_id,
+        rooms.c.room_id == circuits.c.room_id,
+        rooms.c.closed_at.is_(None),
+    )
+    return sa.and_(holds.c.alarm_id == alarm_id, holds.c.released_at.is_(None), is_open)
+
+
 def _stands(connection: Connection, alarm_id: str) -> bool:
-    query = sa.select(holds.c.hold_id).where(holds.c.alarm_id == alarm_id, holds.c.released_at.is_(None))
-    return connection.scalar(query.limit(1)) is not None
+    return connection.scalar(sa.select(holds.c.hold_id).where(_still_off(alarm_id)).limit(1)) is not None
 
 
 def _left(connection: Connection, alarm_id: str) -> Mapping[str, Any]:
     """Return how many circuits of an alarm are still off; their names where they are few, else null."""
-    still = sa.and_(holds.c.alarm_id == alarm_id, holds.c.released_at.is_(None))
+    still = _still_off(alarm_id)
     standing = connection.scalar(sa.select(sa.func.count()).select_from(holds).where(still)) or 0
     names = None
     if standing <= NAMED:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from dormpower.books import alarms, load_off, openings, scoped_resets, shelving
 from dormpower.books.alarms import Alarm
-from dormpower.books.tables import holds
+from dormpower.books.tables import holds, rooms
 from dormpower.domain.holds import Reason
 from dormpower.domain.openings import LATE_S
 from dormpower.domain.samples import Flag, Relay
@@ -277,6 +277,23 @@ def test_the_last_two_released_at_once_leave_it_to_the_gateway(building):
         connection.exec_driver_sql("UPDATE holds SET released_at = placed_at")
         openings.keep_up(connection, now=building.clock.now())
     assert [one.alarm_id for one in found(building, "building_opened", state="cleared")] == [alarm.alarm_id]
+
+
+def test_a_room_that_is_closed_meanwhile_does_not_keep_the_building_s_alarm(building):
+    opened(building, range(ROOMS))
+    with building.books.write() as connection:
+        connection.execute(
+            sa.update(rooms).where(rooms.c.room_id == "r-0").values(closed_at=building.clock.now())
+        )
+    scoped_resets.reset(
+        books=building.books, scope=Scope(room_id="r-1"), actor="wang", now=building.clock.now()
+    )
+    building.settle()
+    (alarm,) = found(building, "building_opened")
+    assert alarm.detail["remaining"] == sorted(circuits(range(2, ROOMS)))
+    scoped_resets.reset(books=building.books, scope=BUILDING, actor="wang", now=building.clock.now())
+    assert building.active_alarms() == []
+    assert building.standing("r-0-ac") == [Reason.OPENED_LOCALLY]
 
 
 def test_a_load_that_trips_is_no_opening(quick_world):
