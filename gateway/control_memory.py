@@ -326,7 +326,7 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
         )
         memory.judged = Judged(
             relay=None if row.relay is None else Relay(row.relay),
-            flags=frozenset(Flag(text) for text in row.flags.split(",") if text),
+            flags=frozenset(flag for flag in Flag if flag in row.flags.split(",")),  # those that are known here
             drawing_samples=DRAWING_SAMPLES if row.circuit_id in drawing else 0,
         )
         memory.after_trip_or_shed = memory.after_trip_or_shed or (

@@ -83,10 +83,15 @@ def points(connection: Connection, circuit_ids: Sequence[str] | None = None) -> 
             opened_at=row["opened_at"],
             failures=row["failures"],
             warnings=_warnings_from(row["arrears"]),
-            state=SupplyState(row["state"]),
+            state=_state_from(row["state"]),
         )
         for row in connection.execute(query).mappings()
     }
+
+
+def _state_from(code: str) -> SupplyState:
+    """Return a state on record; one that another version wrote is unknown until it is derived anew."""
+    return SupplyState(code) if code in set(SupplyState) else SupplyState.OFFLINE
 
 
 def save(connection: Connection, *, circuit_id: str, now: datetime, **values: Any) -> None:
