@@ -369,10 +369,16 @@ def _gather(rows: sa.CursorResult[Any], found: dict[str, list[Hold]]) -> None:
 def _release_all(
     connection: Connection, found: Sequence[Hold], *, actor: str, evidence: Mapping[str, Any], now: datetime
 ) -> int:
-    """Release holds on the same grounds, a set of circuits at a time; return how many stood until now."""
-    released, waiting = 0, list(found)
+    """Release holds on the same grounds, a set of circuits at a time; return how many stood until now.
+
+    Set after set goes by circuit, as whoever locks several circuits in one transaction does.
+    """
+    released, waiting = 0, sorted(found, key=lambda hold: hold.circuit_id)
     while waiting:
-        batch = list({hold.circuit_id: hold for hold in reversed(waiting)}.values())[:_MANY]
+        first: dict[str, Hold] = {}
+        for hold in waiting:
+            first.setdefault(hold.circuit_id, hold)
+        batch = list(first.values())[:_MANY]
         in_batch = {hold.hold_id for hold in batch}
         waiting = [hold for hold in waiting if hold.hold_id not in in_batch]
         released += _release_of_circuits(connection, batch, actor=actor, evidence=evidence, now=now)

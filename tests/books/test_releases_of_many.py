@@ -130,6 +130,22 @@ def test_the_statements_of_a_release_do_not_grow_with_the_circuits(books: Books)
     assert len(of_the_others) == len(of_two)
 
 
+def test_sets_go_by_circuit_so_that_two_who_lock_several_do_not_wait_for_each_other(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "_MANY", 2)
+    circuit_ids = describe(books, 5)
+    hold_ids = trip(books, circuit_ids[::-1]) + trip(books, [circuit_ids[1]], shadow=True)
+    assert release(books, hold_ids) == 6
+    with books.read() as connection:
+        released = connection.scalars(
+            sa.select(audit_log.c.subject_id)
+            .where(audit_log.c.action == "hold.overload.released")
+            .order_by(audit_log.c.audit_id)
+        ).all()
+    assert list(dict.fromkeys(released)) == circuit_ids
+
+
 def test_ended_turns_add_up_over_days_and_rooms(books: Books) -> None:
     days = CampusDays(NOW.tzinfo or UTC)
     midnight = days.end_of(days.day_of(NOW))
