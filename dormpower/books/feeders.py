@@ -70,13 +70,16 @@ def feeder_written(state: FeederState) -> dict[str, Any]:
 
 
 def feeder_read(written: Mapping[str, Any]) -> FeederState:
-    """Return the memory that `feeder_written` wrote; an older version's timers begin anew."""
+    """Return the memory that `feeder_written` wrote.
+
+    An older version's timers begin anew; a newer one's kinds of alarm that are not known here are passed over.
+    """
     return FeederState(
         below_since_at=_instant_read(written["below_since_at"]),
         below_seen_at=_instant_read(written.get("below_seen_at")),
         points=tuple((datetime.fromisoformat(at), power_w) for at, power_w in written["points"]),
         loss=written["loss"],
-        alarms=tuple(AlarmKind(kind) for kind in written["alarms"]),
+        alarms=tuple(AlarmKind(kind) for kind in written["alarms"] if kind in set(AlarmKind)),
     )
 
 
