@@ -251,9 +251,8 @@ class Intake:
         with self._books.read() as connection:
             asked = batch.is_asked(connection)
         if not asked:
-            self._judge(
-                batch, pending
-            )  # before the write lock is taken: who pays meanwhile need not wait for it
+            # Before the write lock is taken: who pays meanwhile need not wait for it.
+            self._judge(batch, pending)
         with self._books.write() as connection:
             began_s = self._clock.monotonic()
             if not asked and batch.is_asked(connection):  # meanwhile: the samples are judged anew after it
@@ -267,8 +266,11 @@ class Intake:
             if refined:
                 self._readings.append(refined)
             after_commit = self._decide(connection, batch.observations, now)
+            took_s = (
+                self._clock.monotonic() - began_s
+            )  # without the disk's share, the same for few and for many
         if pending:
-            self._fitting = fitting(len(pending), self._clock.monotonic() - began_s)
+            self._fitting = fitting(len(pending), took_s)
         return batch, after_commit
 
     def _new_batch(self, now: datetime) -> Batch:
