@@ -193,11 +193,14 @@ class Batch:
 
     def take(self, sample: ModuleSample) -> None:
         """Judge a module's channels."""
-        module_id = sample.module_id
-        self._heard_now.add(module_id)
+        module_id, points, states = sample.module_id, self._points, self.states
+        if self._memory.ahead:
+            self._heard_now.add(module_id)
         for channel in sample.channels:
-            point = self._points.get((module_id, channel.channel))
-            state = None if point is None else self._state(point.circuit_id)
+            point = points.get((module_id, channel.channel))
+            state = None
+            if point is not None:  # `_state` without its call: this runs for every sample
+                state = states.get(point.circuit_id) or self._memory.states.get(point.circuit_id)
             if point is None or state is None:
                 self.counted["unknown_channel"] += 1
                 self._unknown.add((module_id, channel.channel))

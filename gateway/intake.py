@@ -230,9 +230,9 @@ class Intake:
         self.counters.batches += 1
         self.counters.batch_seconds += self._clock.monotonic() - started
         after_commit()
-        for queued in pending:
-            if queued.done is not None:
-                queued.done()
+        for _, done in pending:
+            if done is not None:
+                done()
 
     def _commit(self, pending: Sequence[Queued], reloads: frozenset[str]) -> tuple[Batch, AfterCommit]:
         """Judge and commit a batch, in the writer thread; memory is left as it was."""
@@ -277,8 +277,8 @@ class Intake:
         return Batch(memory=self._memory, points=self._points, rules=self.rules, now=now)
 
     def _judge(self, batch: Batch, pending: Sequence[Queued]) -> None:
-        for queued in pending:
-            batch.take(queued.sample)
+        for sample, _ in pending:
+            batch.take(sample)
         if batch.readings:
             self._readings.append(batch.readings)
 

@@ -9,21 +9,12 @@ one came over a connection which has ended, and its sender has sent it again sin
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from dormpower.domain.samples import ModuleSample
 
-
-@dataclass(slots=True)
-class Queued:
-    """A sample that waits for its batch; with `done` its sender waits for it.
-
-    A value: replaced, never changed (not frozen, for speed of making).
-    """
-
-    sample: ModuleSample
-    done: Callable[[], None] | None
-    number: int
+Done = Callable[[], None]
+Queued = tuple[ModuleSample, Done | None]
+"""A sample that waits for its batch; with a `Done` its sender waits for it."""
 
 
 class SampleQueue:
@@ -32,13 +23,13 @@ class SampleQueue:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._polled: deque[Queued] = deque()
-        self._awaited: deque[Queued] = deque()
-        self._arrived = 0
+        self._polled_ever = 0
+        self._awaited: deque[tuple[int, Queued]] = deque()  # each with the number of polled ones before it
 
     def __len__(self) -> int:
         return len(self._polled) + len(self._awaited)
 
-    def put(self, sample: ModuleSample, done: Callable[[], None] | None) -> bool:
+    def put(self, sample: ModuleSample, done: Done | None) -> bool:
         """Add a sample; False where one (perhaps this one) had to be given up."""
         polled, awaited = self._polled, self._awaited
         full = len(polled) + len(awaited) >= self._limit
@@ -49,8 +40,11 @@ class SampleQueue:
                 return False
             else:
                 awaited.popleft()
-        self._arrived = arrived = self._arrived + 1
-        (polled if done is None else awaited).append(Queued(sample, done, arrived))
+        if done is None:
+            self._polled_ever += 1
+            polled.append((sample, None))
+        else:
+            awaited.append((self._polled_ever, (sample, done)))
         return not full
 
     def take(self, most: int) -> list[Queued]:
@@ -58,6 +52,8 @@ class SampleQueue:
         polled, awaited = self._polled, self._awaited
         taken: list[Queued] = []
         for _ in range(min(most, len(self))):
-            polled_first = polled and (not awaited or polled[0].number < awaited[0].number)
-            taken.append((polled if polled_first else awaited).popleft())
+            if awaited and awaited[0][0] <= self._polled_ever - len(polled):
+                taken.append(awaited.popleft()[1])
+            else:
+                taken.append(polled.popleft())
         return taken

@@ -406,7 +406,7 @@ def test_samples_are_taken_in_the_order_of_their_arrival_whatever_their_kind() -
     for minute, done in enumerate(kinds):
         assert queue.put(polled(minute), done)
     taken = queue.take(3) + queue.take(len(kinds))
-    assert [one.sample.at for one in taken] == [polled(minute).at for minute in range(len(kinds))]
+    assert [sample.at for sample, _ in taken] == [polled(minute).at for minute in range(len(kinds))]
     assert len(queue) == 0
 
 
