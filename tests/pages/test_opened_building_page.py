@@ -63,11 +63,11 @@ def test_only_a_building_s_alarm_resets_a_building(place, opened):
 
 def test_a_folded_alarm_leads_to_the_building_s(place, opened):
     with place.books.write() as connection:
-        alarms.clear_alarm(
+        alarms.clear_alarms(
             connection,
             kind="load_off",
             subject_kind="circuit",
-            subject_id="south-01-102-ac",
+            subject_ids=["south-01-102-ac"],
             folded_into=opened,
             now=place.clock.now(),
         )
