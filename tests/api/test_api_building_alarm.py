@@ -1,26 +1,15 @@
 """A building whose relays were found open, by the API: its alarm, and the reset that it suggests."""
 
-from dormpower.books import holds, openings
-from dormpower.domain.holds import Reason
 from dormpower.domain.openings import OpeningsPolicy
+from tests.opened_circuits import find_open
 
 CIRCUITS = [f"south-01-{number}-{kind}" for number in (101, 102) for kind in ("ac", "lighting")]
 
 
 def test_the_alarm_says_how_its_building_comes_back(campus):
     with campus.books.write() as connection:
-        for circuit_id in CIRCUITS:
-            holds.place(
-                connection,
-                circuit_id=circuit_id,
-                reason=Reason.OPENED_LOCALLY,
-                placed_by="rule:trips",
-                evidence={"sampling_period_s": 30.0},
-                alarmed=False,
-                now=campus.clock.now(),
-            )
-        found = [hold for one in holds.standing(connection).values() for hold in one]
-        openings.tell(connection, found, policy=OpeningsPolicy(circuits=4), now=campus.clock.now())
+        policy = OpeningsPolicy(circuits=4)
+        find_open(connection, CIRCUITS, policy=policy, period_s=30.0, now=campus.clock.now())
     asked = {"building": "01", "state": "active"}
     (alarm,) = campus.ask("maintenance", "GET", "/alarms", params=asked).json()["items"]
     assert (alarm["kind"], alarm["priority"]) == ("building_opened", "high")

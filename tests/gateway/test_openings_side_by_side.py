@@ -6,11 +6,11 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from dormpower.books import alarms, holds, openings
+from dormpower.books import alarms, holds
 from dormpower.books.database import Books, open_books
-from dormpower.domain.holds import Reason
 from dormpower.domain.openings import OpeningsPolicy
 from tests.gateway.control_world import World
+from tests.opened_circuits import find_open
 
 POLICY = OpeningsPolicy(circuits=2)
 
@@ -35,20 +35,8 @@ def world(request: pytest.FixtureRequest):
 
 def place(world: World, connection: sa.Connection, *numbers: int) -> None:
     """Do as the gateway does when these relays are found open."""
-    found = []
-    for number in numbers:
-        circuit_id = f"r-{number}-ac"
-        holds.place(
-            connection,
-            circuit_id=circuit_id,
-            reason=Reason.OPENED_LOCALLY,
-            placed_by="rule:trips",
-            evidence={"sampling_period_s": 30.0},
-            alarmed=False,
-            now=world.clock.now(),
-        )
-        found += holds.standing(connection, [circuit_id])[circuit_id]
-    openings.tell(connection, found, policy=POLICY, now=world.clock.now())
+    circuit_ids = [f"r-{number}-ac" for number in numbers]
+    find_open(connection, circuit_ids, policy=POLICY, period_s=30.0, now=world.clock.now())
 
 
 def reset(world: World, *numbers: int) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dormpower.books import alarms, holds, openings
-from dormpower.domain.holds import Reason
+from dormpower.books import alarms, holds
 from dormpower.domain.openings import OpeningsPolicy
+from tests.opened_circuits import find_open
 
 CIRCUITS = [f"south-01-{number}-{kind}" for number in (101, 102, 203) for kind in ("ac", "lighting")]
 
@@ -13,18 +13,8 @@ CIRCUITS = [f"south-01-{number}-{kind}" for number in (101, 102, 203) for kind i
 def opened(place):
     """The alarm's id: all six circuits of building 01 were found open."""
     with place.books.write() as connection:
-        for circuit_id in CIRCUITS:
-            holds.place(
-                connection,
-                circuit_id=circuit_id,
-                reason=Reason.OPENED_LOCALLY,
-                placed_by="rule:trips",
-                evidence={"sampling_period_s": 1800.0},
-                alarmed=False,
-                now=place.clock.now(),
-            )
-        found = [hold for one in holds.standing(connection).values() for hold in one]
-        openings.tell(connection, found, policy=OpeningsPolicy(circuits=6), now=place.clock.now())
+        policy = OpeningsPolicy(circuits=6)
+        find_open(connection, CIRCUITS, policy=policy, period_s=1800.0, now=place.clock.now())
         (alarm,) = alarms.active(connection, kind="building_opened")
     return alarm.alarm_id
 
