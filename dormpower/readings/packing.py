@@ -90,11 +90,11 @@ def steps_of(circuit_id: str, rows: Rows, *, every_ms: int) -> list[Reading]:
     lasts = np.append(firsts[1:], len(rows)) - 1
     means = []
     for name, scale in _QUANTITIES:
-        values = _floats(rows[name], scale)
-        known = ~np.isnan(values)
+        values = rows[name]
+        known = values != _UNKNOWN
         counts = np.add.reduceat(known, firsts, dtype=np.int64)
-        sums = np.add.reduceat(np.where(known, values, 0.0), firsts)
-        means.append(np.divide(sums, counts, out=np.full(len(firsts), np.nan), where=counts > 0))
+        sums = np.add.reduceat(np.where(known, values, 0), firsts)  # of integers, so exact
+        means.append(np.divide(sums, counts * scale, out=np.full(len(firsts), np.nan), where=counts > 0))
     reported = np.where(rows["relay"] >= 0, np.arange(len(rows)), -1)
     last_reported = np.maximum.reduceat(reported, firsts)
     relays = np.where(last_reported >= firsts, rows["relay"][last_reported], -1)

@@ -279,6 +279,14 @@ def test_whatever_is_appended_packed_and_dropped_reads_as_a_plain_table_would(
         store.close()
 
 
+def test_a_mean_of_equal_values_is_that_value(tmp_path: Path) -> None:
+    store = EmbeddedReadings(tmp_path / "r.db")
+    store.append([reading(second, power_w=4.2) for second in range(30)])
+    (step,) = store.every(CIRCUITS[0], *DAYS, every_s=60)
+    assert step.power_w == 4.2
+    store.close()
+
+
 def test_chunks_are_as_small_as_is_said_and_unpack_to_the_same_rows() -> None:
     rows = rows_of([reading(30 * number) for number in range(20)])
     (narrow,) = chunks_of(np.full(len(rows), 7, np.int32), rows)
