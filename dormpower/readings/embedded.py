@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from dormpower.readings.columns import ReadingColumns
 from dormpower.readings.embedded_file import open_reader, open_writer, put_chunks, snapshot, transaction
 from dormpower.readings.embedded_span import PACKED_TO, CircuitSpan
 from dormpower.readings.instants import check_page, to_ms_up
@@ -102,12 +103,13 @@ class EmbeddedReadings:
         self._may_write("append")
         if not readings:
             return
-        rows = rows_of(readings)
+        columns = ReadingColumns.of(readings)
+        rows = rows_of(columns)
         to_ms = int(rows["at_ms"].max())
         packed = Packed.of(rows)
         with self._write() as writer:
             with transaction(writer):
-                numbers = self._numbered(writer, readings)
+                numbers = self._numbered(writer, columns.circuit_ids)
                 writer.execute(
                     "INSERT INTO batches (from_ms, to_ms, register_wh, wide, circuits, rows)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
@@ -116,7 +118,7 @@ class EmbeddedReadings:
                         to_ms,
                         packed.register_wh,
                         packed.wide,
-                        numbers_of(readings, numbers).tobytes(),
+                        numbers_of(columns, numbers).tobytes(),
                         packed.body,
                     ),
                 )
@@ -282,13 +284,11 @@ class EmbeddedReadings:
                 self._count_loose(_loose_rows(self._writer))
             yield self._writer
 
-    def _numbered(self, writer: sqlite3.Connection, readings: Sequence[Reading]) -> dict[str, int]:
+    def _numbered(self, writer: sqlite3.Connection, circuit_ids: Sequence[str]) -> dict[str, int]:
         """Return the circuits' numbers, new ones among them, which count once the transaction is committed."""
         numbers = self._circuits
-        if all(reading.circuit_id in numbers for reading in readings):
-            return numbers
-        new = {reading.circuit_id for reading in readings} - numbers.keys()
-        return numbers | {circuit_id: _number(writer, circuit_id) for circuit_id in new}
+        new = {circuit_id for circuit_id in circuit_ids if circuit_id not in numbers}
+        return numbers | {one: _number(writer, one) for one in sorted(new)} if new else numbers
 
     def _count_loose(self, more: int) -> None:
         self._loose_rows = max(0, self._loose_rows + more)

@@ -13,15 +13,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from dormpower.readings.instants import check_relay, from_ms, to_ms
+from dormpower.readings.columns import RELAYS, Floats, ReadingColumns, known_number
+from dormpower.readings.instants import from_ms
 from dormpower.readings.port import Reading
 
 Rows = npt.NDArray[Any]
 """Readings of one or more circuits, of dtype `ROW`."""
 
 _QUANTITIES = (("power_w", 1_000), ("voltage_v", 1_000), ("current_a", 1_000), ("power_factor", 10_000))
-_RELAY_CODES = {"open": 0, "closed": 1, None: -1}
-_RELAYS = ("open", "closed", None)  # by code, -1 the last
 
 ROW = np.dtype(
     [("at_ms", "<i8"), ("register_wh", "<i8"), *((name, "<i8") for name, _ in _QUANTITIES), ("relay", "i1")]
@@ -47,19 +46,13 @@ NARROW_BYTES, WIDE_BYTES = _NARROW.itemsize, ROW.itemsize
 
 def rows_of(readings: Sequence[Reading]) -> Rows:
     """Return readings as rows, in their order. Raises ValueError for a relay's state that is none."""
-    rows = np.empty(len(readings), ROW)
-    rows["at_ms"] = _instants(readings)
-    rows["register_wh"] = [reading.register_wh for reading in readings]
-    rows["power_w"] = _scaled([reading.power_w for reading in readings], 1_000)
-    rows["voltage_v"] = _scaled([reading.voltage_v for reading in readings], 1_000)
-    rows["current_a"] = _scaled([reading.current_a for reading in readings], 1_000)
-    rows["power_factor"] = _scaled([reading.power_factor for reading in readings], 10_000)
-    try:
-        rows["relay"] = [_RELAY_CODES[reading.relay] for reading in readings]
-    except KeyError:
-        for reading in readings:
-            check_relay(reading.relay)
-        raise
+    columns = ReadingColumns.of(readings)
+    rows = np.empty(len(columns), ROW)
+    rows["at_ms"] = columns.at_ms
+    rows["register_wh"] = columns.register_wh
+    rows["relay"] = columns.relay
+    for name, scale in _QUANTITIES:
+        rows[name] = _scaled(getattr(columns, name), scale)
     return rows
 
 
@@ -114,11 +107,11 @@ def _readings(
             circuit_id=circuit_id,
             at=from_ms(at),
             register_wh=register,
-            power_w=_known(power_w),
-            voltage_v=_known(voltage_v),
-            current_a=_known(current_a),
-            power_factor=_known(power_factor),
-            relay=_RELAYS[relay],
+            power_w=known_number(power_w),
+            voltage_v=known_number(voltage_v),
+            current_a=known_number(current_a),
+            power_factor=known_number(power_factor),
+            relay=RELAYS[relay],
         )
         for at, register, power_w, voltage_v, current_a, power_factor, relay in zip(
             *(column.tolist() for column in columns), strict=True
@@ -230,19 +223,8 @@ def _narrowed(rows: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
     return narrow, fits
 
 
-def _instants(readings: Sequence[Reading]) -> list[int]:
-    """Return the readings' instants; those of one module's channels share theirs."""
-    found: list[int] = []
-    before, at_ms = None, 0
-    for reading in readings:
-        if reading.at is not before:
-            before, at_ms = reading.at, to_ms(reading.at)
-        found.append(at_ms)
-    return found
-
-
-def _scaled(values: Sequence[float | None], scale: int) -> npt.NDArray[np.int64]:
-    scaled = np.rint(np.array(values, np.float64) * scale)  # None becomes not-a-number
+def _scaled(values: Floats, scale: int) -> npt.NDArray[np.int64]:
+    scaled = np.rint(values * scale)
     return np.where(np.abs(scaled) < _LARGEST_SCALED, scaled, float(_UNKNOWN)).astype(np.int64)
 
 
@@ -250,10 +232,6 @@ def _floats(values: npt.NDArray[np.int64], scale: int) -> npt.NDArray[np.float64
     return np.where(values == _UNKNOWN, np.nan, values / scale)
 
 
-def _known(value: float) -> float | None:
-    return value if value == value else None  # noqa: PLR0124 - only not-a-number differs from itself
-
-
-def numbers_of(readings: Sequence[Reading], numbers: Mapping[str, int]) -> npt.NDArray[Any]:
+def numbers_of(readings: ReadingColumns, numbers: Mapping[str, int]) -> npt.NDArray[Any]:
     """Return the circuits' numbers of readings."""
-    return np.array([numbers[reading.circuit_id] for reading in readings], NUMBER)
+    return np.array([numbers[circuit_id] for circuit_id in readings.circuit_ids], NUMBER)[readings.circuit]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dormpower.readings.columns import ReadingColumns
 from dormpower.readings.embedded import EmbeddedReadings
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import Reading, ReadingsStore, ReadingTags
@@ -27,20 +28,30 @@ needs_influx = () if "INFLUXDB_URL" in os.environ else (pytest.mark.needs("influ
 class Store:
     """A store and a way to wait until what was appended can be read."""
 
-    def __init__(self, store: ReadingsStore, settle: Callable[[], None]) -> None:
+    def __init__(self, store: ReadingsStore, settle: Callable[[], None], *, in_columns: bool = False) -> None:
         self.store = store
         self._settle = settle
+        self._in_columns = in_columns
 
     def append(self, *readings: Reading) -> None:
-        self.store.append(readings)
+        self.store.append(ReadingColumns.of(readings) if self._in_columns else readings)
         self._settle()
 
 
-@pytest.fixture(params=["embedded", "embedded-packed", pytest.param("influx", marks=needs_influx)])
+@pytest.fixture(
+    params=[
+        "embedded",
+        "embedded-in-columns",
+        "embedded-packed",
+        pytest.param("influx", marks=needs_influx),
+        pytest.param("influx-in-columns", marks=needs_influx),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "embedded":
+    in_columns = request.param.endswith("in-columns")
+    if request.param in ("embedded", "embedded-in-columns"):
         embedded = open_embedded(tmp_path / "readings.db")
-        yield Store(embedded, lambda: None)
+        yield Store(embedded, lambda: None, in_columns=in_columns)
         embedded.close()
         return
     if request.param == "embedded-packed":
@@ -56,7 +67,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     def settle() -> None:
         assert influx.wait_until_delivered(timeout_s=30)
 
-    yield Store(influx, settle)
+    yield Store(influx, settle, in_columns=in_columns)
     influx.close()
 
 
@@ -242,3 +253,19 @@ def test_dropping_old_readings_never_takes_newer_ones(store: Store):
     store.append(reading(0), reading(30))
     store.store.drop_before(START + timedelta(seconds=30))
     assert reading(30) in store.store.between(CIRCUIT, START, START + DAY)
+
+
+def test_columns_are_a_sequence_of_readings():
+    readings = [reading(0), reading(30, "other", power_w=None, relay=None), reading(60, relay="open")]
+    columns = ReadingColumns.of(readings)
+    assert (len(columns), list(columns)) == (3, readings)
+    assert (columns[-1], columns[1:]) == (readings[2], readings[1:])
+    assert ReadingColumns.of(columns) is columns
+    with pytest.raises(IndexError):
+        columns[3]
+
+
+@pytest.mark.parametrize("split", range(4))
+def test_columns_that_are_followed_by_readings_hold_both(split: int):
+    readings = [reading(0), reading(30, "other", power_w=None), reading(60)]
+    assert list(ReadingColumns.of(readings[:split]).followed_by(readings[split:])) == readings
