@@ -28,7 +28,10 @@ from gateway.tampering import Subject
 
 log = structlog.get_logger()
 
-NOTES_AT_ONCE = 20  # transitions in one transaction: a campus that comes up has thousands, and it stays short
+# Transitions in one transaction, which stays short: those that answer again cost little together, and a campus
+# that comes up has thousands of them.
+NOTES_AT_ONCE = 20
+ANSWERS_AT_ONCE = 500
 
 
 class Write(Protocol):
@@ -152,19 +155,31 @@ class Contacts:
 
     async def _write_noted(self) -> None:
         try:
-            while subjects := list(itertools.islice(self._noted, NOTES_AT_ONCE)):
+            while subjects := self._next_noted():
                 for subject in subjects:  # what is noted of them from here on is written after this
                     del self._noted[subject]
                 await self._write(partial(self._write_subjects, subjects), subjects)
         finally:
             self._noting = False
 
+    def _next_noted(self) -> Sequence[tuple[str, str]]:
+        first = list(itertools.islice(self._noted, ANSWERS_AT_ONCE))
+        return [one for one in first if self._answers(*one)] or first[:NOTES_AT_ONCE]
+
+    def _answers(self, kind: str, subject_id: str) -> bool:
+        return kind == "module" and subject_id not in self._modules_down
+
     def _write_subjects(
         self, subjects: Sequence[tuple[str, str]], connection: Connection, *, now: datetime
     ) -> None:
+        answering = [subject_id for kind, subject_id in subjects if self._answers(kind, subject_id)]
+        if answering:
+            self._write_answering(answering, connection, now=now)
         for kind, subject_id in subjects:
-            write = self._write_module if kind == "module" else self._write_line
-            write(subject_id, connection, now=now)
+            if kind == "line":
+                self._write_line(subject_id, connection, now=now)
+            elif subject_id not in answering:
+                self._write_silent(subject_id, connection, now=now)
 
     def _spawn(self, write: "Write") -> None:
         self._run_task(self._write(write, ()))
@@ -189,31 +204,32 @@ class Contacts:
                 self._told = told
                 self._unwritten.update(subjects)
 
-    def _write_module(self, module_id: str, connection: Connection, *, now: datetime) -> None:
-        online = module_id not in self._modules_down
-        connection.execute(
-            sa.update(modules)
-            .where(modules.c.module_id == module_id)
-            .values(online=online, online_changed_at=now)
+    def _write_answering(self, module_ids: Sequence[str], connection: Connection, *, now: datetime) -> None:
+        _write_online(connection, module_ids, online=True, now=now)
+        tampering.note_answers(connection, kind="module", ids=module_ids, now=now)
+        told = [one for one in module_ids if (AlarmKind.MODULE_OFFLINE.value, one) in self._told]
+        alarms.clear_alarms(
+            connection, kind=AlarmKind.MODULE_OFFLINE, subject_kind="module", subject_ids=told, now=now
         )
+        self._told -= {(AlarmKind.MODULE_OFFLINE.value, one) for one in told}
+
+    def _write_silent(self, module_id: str, connection: Connection, *, now: datetime) -> None:
+        _write_online(connection, [module_id], online=False, now=now)
         line_id = self._line_of.get(module_id)
-        detail = {"detail": self._modules_down.get(module_id, ""), "line_id": line_id}
-        if online or line_id not in self._lines_down:  # behind a line that is down nobody fell silent alone
-            tampering.note(connection, self._modules[module_id], online=online, zone=self._zone, now=now)
-        if online:
-            self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
-        elif line_id not in self._lines_down:
-            self._raise(
-                connection,
-                AlarmKind.MODULE_OFFLINE,
-                "module",
-                module_id,
-                now=now,
-                detail=detail,
-                module_id=module_id,
-                line_id=line_id,
-                building=self._building_of.get(module_id),
-            )
+        if line_id in self._lines_down:  # behind a line that is down nobody fell silent alone
+            return
+        tampering.note_silence(connection, self._modules[module_id], zone=self._zone, now=now)
+        self._raise(
+            connection,
+            AlarmKind.MODULE_OFFLINE,
+            "module",
+            module_id,
+            now=now,
+            detail={"detail": self._modules_down.get(module_id, ""), "line_id": line_id},
+            module_id=module_id,
+            line_id=line_id,
+            building=self._building_of.get(module_id),
+        )
 
     def _write_cuts(self, due: Sequence[Cut], connection: Connection, *, now: datetime) -> None:
         alone = {
@@ -229,10 +245,11 @@ class Contacts:
         detail = self._lines_down.get(line_id)  # once: it may come up while this is written
         online = detail is None
         subject = Subject(kind="line", id=line_id, building=None, line_id=line_id)
-        tampering.note(connection, subject, online=online, zone=self._zone, now=now)
         if online:
+            tampering.note_answers(connection, kind="line", ids=[line_id], now=now)
             self._clear(connection, AlarmKind.LINE_OFFLINE, "line", line_id, now)
             return
+        tampering.note_silence(connection, subject, zone=self._zone, now=now)
         for module_id in on_line:
             self._clear(connection, AlarmKind.MODULE_OFFLINE, "module", module_id, now)
         buildings = {self._building_of[one] for one in on_line if one in self._building_of}
@@ -276,3 +293,11 @@ class Contacts:
         if (kind.value, subject_id) in self._told:
             alarms.clear_alarm(connection, kind=kind, subject_kind=subject_kind, subject_id=subject_id, now=now)
             self._told.discard((kind.value, subject_id))
+
+
+def _write_online(connection: Connection, module_ids: Sequence[str], *, online: bool, now: datetime) -> None:
+    connection.execute(
+        sa.update(modules)
+        .where(modules.c.module_id.in_(list(module_ids)))
+        .values(online=online, online_changed_at=now)
+    )

@@ -37,15 +37,19 @@ class Subject:
         return self.id if self.kind == "module" else None
 
 
-def note(connection: Connection, subject: Subject, *, online: bool, zone: ZoneInfo, now: datetime) -> None:
-    """Put a module's or a line's transition on record, and tell of a silence that looks like tampering.
+def note_answers(connection: Connection, *, kind: str, ids: Sequence[str], now: datetime) -> None:
+    """Put on record that modules or lines answer again, which ends `silent_around_cut`."""
+    silences.end(connection, subject_kind=kind, subject_ids=ids, now=now)
+    alarms.clear_alarms(
+        connection, kind=AlarmKind.SILENT_AROUND_CUT, subject_kind=kind, subject_ids=ids, now=now
+    )
 
-    `silent_around_cut` ends when the module answers again; `silent_each_night` when a night has passed without.
+
+def note_silence(connection: Connection, subject: Subject, *, zone: ZoneInfo, now: datetime) -> None:
+    """Put on record that a module or a line fell silent, and tell of it where it looks like tampering.
+
+    `silent_each_night` ends when a night has passed without.
     """
-    if online:
-        silences.end(connection, **subject.key, now=now)
-        alarms.clear_alarm(connection, kind=AlarmKind.SILENT_AROUND_CUT, **subject.key, now=now)
-        return
     silences.begin(connection, **subject.key, now=now)
     _tell_of_cuts(connection, subject, silent_from_at=now, due=(), now=now)
     nights = _nights(connection, subject_kind=subject.kind, subject_id=subject.id, zone=zone, now=now)

@@ -20,13 +20,13 @@ def begin(connection: Connection, *, subject_kind: str, subject_id: str, now: da
         )
 
 
-def end(connection: Connection, *, subject_kind: str, subject_id: str, now: datetime) -> None:
-    """Put on record that it answers again."""
+def end(connection: Connection, *, subject_kind: str, subject_ids: Sequence[str], now: datetime) -> None:
+    """Put on record that they answer again."""
     connection.execute(
         sa.update(silences)
         .where(
             silences.c.subject_kind == subject_kind,
-            silences.c.subject_id == subject_id,
+            silences.c.subject_id.in_(list(subject_ids)),
             silences.c.to_at.is_(None),
         )
         .values(to_at=now)

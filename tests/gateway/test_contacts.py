@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import sqlalchemy as sa
 
 from dormpower.books.database import Books
-from dormpower.books.tables import modules
+from dormpower.books.tables import modules, silences
 from gateway.contacts import NOTES_AT_ONCE, Contacts
 from tests.gateway.control_world import ZONE, World
 
@@ -119,8 +119,43 @@ def test_what_is_noted_together_is_written_together_and_as_it_is_by_then(sqlite_
 
     asyncio.run(come_up())
     assert all(site.is_online(module_id) for module_id in OTHERS)
-    assert site.transactions == 3
+    assert site.transactions == 1
     assert site.world.active_alarms() == []
+    site.world.close()
+
+
+def test_who_falls_silent_is_told_of_a_few_at_a_time_and_who_answers_goes_ahead(sqlite_books: Books) -> None:
+    site = Site(sqlite_books)
+    alarms_seen: list[int] = []
+    written = site.contacts._run
+
+    async def watched(function: Callable[[], None]) -> None:
+        await written(function)
+        alarms_seen.append(len(site.world.active_alarms()))
+
+    site.contacts._run = watched
+
+    async def fall_silent() -> None:
+        for module_id in OTHERS:
+            site.contacts.note_module(module_id, online=False, detail="no answer")
+        site.contacts.note_module(METER, online=True, detail="")
+        await site.contacts.settle()
+
+    async def answer() -> None:
+        for module_id in OTHERS:
+            site.contacts.note_module(module_id, online=True, detail="")
+        await site.contacts.settle()
+
+    asyncio.run(fall_silent())
+    assert alarms_seen == [0, NOTES_AT_ONCE, 2 * NOTES_AT_ONCE, len(OTHERS)]
+    assert not any(site.is_online(module_id) for module_id in OTHERS)
+    assert site.is_online(METER)
+    asyncio.run(answer())
+    assert alarms_seen[4:] == [0]
+    assert all(site.is_online(module_id) for module_id in OTHERS)
+    with site.world.books.read() as connection:
+        open_ones = sa.select(sa.func.count()).select_from(silences).where(silences.c.to_at.is_(None))
+        assert connection.scalar(open_ones) == 0
     site.world.close()
 
 
