@@ -4,8 +4,8 @@ A batch changes nothing outside itself until `PointMemory.take_over`, which the 
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -18,6 +18,7 @@ from dormpower.books.meters import (
     MeterPoint,
     lock_points,
     write_closed,
+    write_present_rows,
     write_presents,
     write_states,
 )
@@ -36,6 +37,8 @@ from dormpower.domain.samples import ChannelSample, ModuleSample, Observation, V
 from dormpower.domain.spans import UnableToDecideError, decide
 from dormpower.domain.units import InvariantViolationError
 from dormpower.readings.port import Reading
+from gateway.plain_run import PlainRun, gather, judge_plain
+from gateway.point_memory import PointConfig, PointMemory
 
 log = structlog.get_logger()
 
@@ -54,30 +57,6 @@ _COUNTED = {
     Verdict.COMMISSIONING: "commissioning",
     Verdict.QUARANTINED: "quarantined",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointConfig:
-    """The circuit that a module's channel serves, and what that channel can plausibly do."""
-
-    circuit_id: str
-    limits: ChannelLimits
-
-
-@dataclass(slots=True)
-class PointMemory:
-    """The committed meter states, when each circuit was last seen, and what was
-    logged already of modules whose clock is ahead and of channels that the site doesn't know."""
-
-    states: dict[str, MeterState] = field(default_factory=dict)
-    seen_at: dict[str, datetime] = field(default_factory=dict)
-    ahead: set[str] = field(default_factory=set)
-    unknown: set[tuple[str, int]] = field(default_factory=set)
-
-    def take_over(self, batch: "Batch") -> None:
-        """Make a committed batch's states the present ones."""
-        self.states.update(batch.states)
-        self.seen_at.update(batch.seen_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +92,8 @@ class Batch:
     ) -> None:
         self.states: dict[str, MeterState] = {}
         self.seen_at: dict[str, datetime] = {}
+        self.plain: PlainRun | None = None
+        self.in_columns: set[str] = set()  # circuits whose samples could be plain ones, and were not
         self.observations: list[Observation] = []
         self.readings: list[Reading] = []
         self.counted: Counter[str] = Counter()
@@ -191,16 +172,45 @@ class Batch:
             self._closed.append((decided.circuit_id, judgement))
             self._turns.append(_Turn(circuit_id=decided.circuit_id, decision=decided.decision.value))
 
-    def take(self, sample: ModuleSample) -> None:
-        """Judge a module's channels."""
-        module_id, points, states = sample.module_id, self._points, self.states
+    def take(self, samples: Sequence[ModuleSample]) -> None:
+        """Judge modules' channels: plain samples together, the others one by one in order of arrival."""
         if self._memory.ahead:
-            self._heard_now.add(module_id)
-        for channel in sample.channels:
+            self._heard_now.update(sample.module_id for sample in samples)
+        memory, points = self._memory, self._points
+        gathered, others = gather(samples, memory.row_of)
+        if gathered is None:
+            for sample in samples:
+                self._take(sample, sample.channels)
+            return
+        touched = [
+            memory.row_of[key]
+            for item in others
+            for channel in samples[item].channels
+            if (key := (samples[item].module_id, channel.channel)) in points
+        ]
+        touched += [memory.steady.row_of[circuit_id] for circuit_id in self.states]
+        self.plain, left = judge_plain(gathered, memory.steady, not_after=self._not_after, one_by_one=touched)
+        channels: dict[int, set[int]] = {}
+        for item, channel in zip(left.item.tolist(), left.channel.tolist(), strict=True):
+            channels.setdefault(item, set()).add(channel)
+        self.in_columns.update(memory.steady.circuit_ids[row] for row in set(left.row.tolist()) if row >= 0)
+        for item in sorted([*others, *channels]):
+            sample, chosen = samples[item], channels.get(item)
+            self._take(sample, [one for one in sample.channels if chosen is None or one.channel in chosen])
+
+    def all_readings(self) -> Sequence[Reading]:
+        """Return the readings of accepted samples."""
+        if self.plain is None:
+            return self.readings
+        return self.plain.readings().followed_by(self.readings)
+
+    def _take(self, sample: ModuleSample, channels: Iterable[ChannelSample]) -> None:
+        module_id, points, states = sample.module_id, self._points, self.states
+        for channel in channels:
             point = points.get((module_id, channel.channel))
             state = None
-            if point is not None:  # `_state` without its call: this runs for every sample
-                state = states.get(point.circuit_id) or self._memory.states.get(point.circuit_id)
+            if point is not None:  # `_state` without its call: this runs for every such sample
+                state = states.get(point.circuit_id) or self._memory.state(point.circuit_id)
             if point is None or state is None:
                 self.counted["unknown_channel"] += 1
                 self._unknown.add((module_id, channel.channel))
@@ -213,11 +223,19 @@ class Batch:
         """Write all that changed; return the readings of late samples that refined a boundary."""
         self.counted["accepted"] += self._plain
         self.seen_at |= {circuit_id: one.at for circuit_id, one in self._presents.items()}
-        lock_points(connection, {*self._presents, *self._whole, *(late.circuit_id for late in self._late)})
+        plain_ids: Sequence[str] = ()
+        if self.plain is not None:
+            self.counted["accepted"] += self.plain.accepted
+            self.counted["without_register"] += self.plain.without_register
+            plain_ids = self.plain.circuit_ids
+        late_ids = (late.circuit_id for late in self._late)
+        lock_points(connection, {*self._presents, *self._whole, *late_ids, *plain_ids})
         write_closed(connection, self._closed)
         refined = self._refine(connection)
         write_states(connection, [(circuit_id, self.states[circuit_id]) for circuit_id in self._whole])
         write_presents(connection, self._presents, self._known_state)
+        if self.plain is not None:
+            write_present_rows(connection, self.plain.present_rows())
         for turn in self._turns:
             self._write_turn(connection, turn)
         return refined
@@ -356,7 +374,7 @@ class Batch:
         if present is not None:
             seen_at: datetime | None = present.at
         else:
-            seen_at = self.seen_at.get(circuit_id) or self._memory.seen_at.get(circuit_id)
+            seen_at = self.seen_at.get(circuit_id) or self._memory.seen_at(circuit_id)
         if seen_at is not None and at <= seen_at:
             return False
         observation = Observation(circuit_id, at, verdict, state.metered_wh, channel)
@@ -369,7 +387,7 @@ class Batch:
         self._ahead_now.add(sample.module_id)
 
     def _state(self, circuit_id: str) -> MeterState | None:
-        return self.states.get(circuit_id) or self._memory.states.get(circuit_id)
+        return self.states.get(circuit_id) or self._memory.state(circuit_id)
 
     def _point_of(self, change: MeterChange) -> PointConfig | None:
         """Return the point that a change is of; None where it waits for a site that is described so."""

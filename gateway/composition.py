@@ -19,11 +19,11 @@ from dormpower.domain.scopes import Where, places
 from dormpower.domain.site import Circuit, Module, Room, Site
 from dormpower.readings.factory import open_embedded, open_influx
 from dormpower.readings.port import ReadingsStore, ReadingTags
-from gateway.batch import PointConfig
 from gateway.control_memory import ControlledCircuit
 from gateway.drivers.modbus.line import ModbusLine
 from gateway.drivers.modbus.module import ModbusModule, PreparedPlans
 from gateway.drivers.mqtt.profile_messages import ProfileMessages
+from gateway.point_memory import PointConfig
 from gateway.policies import in_shadow_only
 from gateway.ports import Switch, SwitchOutcome, SwitchResult
 

@@ -48,6 +48,7 @@ from gateway.looks import BatchLooks, Looks
 from gateway.policies import CircuitFacts, Policy
 from gateway.ports import Switch
 from gateway.reconciler import Reconciler
+from gateway.steady_rows import SteadyRows
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Control:
         room: Room | None = None,
         line_of: Mapping[str, str] | None = None,
         openings_policy: OpeningsPolicy | None = None,
+        steady: SteadyRows | None = None,
     ) -> None:
         self._books = books
         self._clock = clock
@@ -102,6 +104,7 @@ class Control:
             warning_channels=warning_channels,
             payment_pending=payment_pending,
             openings_policy=openings_policy or OpeningsPolicy(),
+            steady=steady or SteadyRows(circuits),
         )
         self._contacts = Contacts(
             books=books,
@@ -183,7 +186,7 @@ class Control:
         first_seen = self.looks.end_batch(looked.touched)
         self._take_over(looked.outcomes, judged=True)
         for circuit_id in first_seen:
-            self.looks.memories[circuit_id].settle_quiet()
+            self.looks.settle(circuit_id)
             self.reconciler.kick(circuit_id)
 
     def _take_over(self, found: Sequence[tuple[CircuitMemory, Outcome]], *, judged: bool) -> None:

@@ -28,6 +28,10 @@ from dormpower.domain.restoring import LOOK_BACK_S, Restore
 from dormpower.domain.samples import ChannelSample, Flag, Observation, Relay, Verdict, is_believed
 from dormpower.domain.switching import TripsPolicy
 from dormpower.domain.trips import DRAWING_SAMPLES, Judged
+from gateway import lately
+from gateway.columns import RELAY_CODES
+from gateway.lately import NOTHING_SEEN, LatelySeen, seconds_between
+from gateway.steady_rows import NO_ACCOUNT, AccountRows, SteadyRows, from_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +56,49 @@ class ControlledCircuit:
     carries_w: int | None = None  # the most that its wiring carries
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class AccountMemory:
-    """A prepaid account: available = base − metered over its circuits."""
+    """A prepaid account: available = base − metered over its circuits, in Wh. Kept in the steady rows."""
 
-    account_id: str
-    base_wh: int = 0
-    metered_wh: int = 0
-    token: object = None  # the batch that `next_metered_wh` belongs to
-    next_metered_wh: int = 0
+    __slots__ = ("_rows", "account_id", "next_metered_wh", "row", "token")
+
+    def __init__(self, account_id: str, rows: AccountRows) -> None:
+        self.account_id = account_id
+        self.token: object = None  # the batch that `next_metered_wh` belongs to
+        self.next_metered_wh = 0
+        self._rows = rows
+        self.row = rows.add()
+
+    @property
+    def base_wh(self) -> int:
+        """What the books say of it (`accounts.base_wh`)."""
+        return int(self._rows.base_wh[self.row])
+
+    @base_wh.setter
+    def base_wh(self, base_wh: int) -> None:
+        self._rows.base_wh[self.row] = base_wh
+
+    @property
+    def metered_wh(self) -> int:
+        """What its circuits have metered."""
+        return int(self._rows.metered_wh[self.row])
+
+    @metered_wh.setter
+    def metered_wh(self, metered_wh: int) -> None:
+        self._rows.metered_wh[self.row] = metered_wh
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CircuitMemory:
-    """One circuit as control sees it. The `next_` fields belong to the batch under way, named by `token`."""
+    """One circuit as control sees it. The `next_` fields belong to the batch under way, named by `token`.
+
+    `row` is the circuit's among the steady rows, in which its plain samples are judged while it is `calm`.
+    """
 
     circuit: ControlledCircuit
     keep_supply: bool
+    steady: SteadyRows
+    row: int
     account: AccountMemory | None = None
-    metered_wh: int = 0
     holds: tuple[Hold, ...] = ()
     wanted: Relay = Relay.CLOSED
     judged: Judged = field(default_factory=Judged)
@@ -85,11 +113,8 @@ class CircuitMemory:
     cut_due_at: datetime | None = None  # since when a cut waits only for a reading
     # the field
     seen: bool = False  # a sample or read-back of this run
-    fresh_at: datetime | None = None
-    observed_at: datetime | None = None  # any sample, believed or not
-    observed_before_at: datetime | None = None  # the one before that
     believed: bool = False  # the last register of this run was accepted
-    sample: ChannelSample | None = None  # the one of `fresh_at`, in this run
+    kept_lately: LatelySeen = NOTHING_SEEN  # see `lately`
     earlier: ChannelSample | None = None  # the last one of earlier runs: its powers
     command_ended_at: datetime | None = None  # samples from before it say nothing of what it did
     ours_open: bool = False
@@ -102,11 +127,11 @@ class CircuitMemory:
     freed_of: frozenset[AnyReason] = frozenset()  # what kept it off last
     restores: tuple[Restore, ...] = ()
     permits: tuple[Allowance, ...] = ()
-    # what the rules that watch make of the samples, in their order; `kept`: what of it the books hold, by rule
-    watched: tuple[object, ...] = ()
+    # what of the rules' watching the books hold, by rule
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # the batch under way
     token: object = None
+    before: LatelySeen = NOTHING_SEEN
     next_metered_wh: int = 0
     next_judged: Judged = field(default_factory=Judged)
     next_believed: bool = False
@@ -127,6 +152,27 @@ class CircuitMemory:
             self.freed_of = frozenset(hold.reason for hold in self.holds if not hold.shadow)
         self.holds = holds
         self.wanted = wanted
+        self.steady.calm[self.row] = False  # until it is settled
+
+    @property
+    def lately(self) -> LatelySeen:
+        """What the circuit's samples said lately; of the steady row where that is ahead."""
+        if self.steady.lately_ahead[self.row]:
+            return lately.read(self.steady, self.row, channel=self.circuit.channel)
+        return self.kept_lately
+
+    @lately.setter
+    def lately(self, seen: LatelySeen) -> None:
+        self.kept_lately = seen
+        self.steady.lately_ahead[self.row] = False
+        self.steady.calm[self.row] = False  # until it is settled
+
+    @property
+    def fresh_at(self) -> datetime | None:
+        """When the last accepted register was sampled: of `lately`, for who asks of many circuits."""
+        if self.steady.lately_ahead[self.row]:
+            return from_us(int(self.steady.lately.fresh_at[self.row]))
+        return self.kept_lately.fresh_at
 
     @property
     def closes_first(self) -> bool:
@@ -135,10 +181,11 @@ class CircuitMemory:
 
     def begin_batch(self, token: object) -> None:
         """Let the batch that `token` names start from what is known."""
-        self.token = token
-        self.next_metered_wh, self.next_judged = self.metered_wh, self.judged
-        self.next_watched, self.next_believed = self.watched, self.believed
-        self.next_observed_at, self.next_observed_before_at = self.observed_at, self.observed_before_at
+        self.token, self.before = token, self.lately
+        before = self.before
+        self.next_metered_wh, self.next_judged = before.metered_wh, self.judged
+        self.next_watched, self.next_believed = before.watched, self.believed
+        self.next_observed_at, self.next_observed_before_at = before.observed_at, before.observed_before_at
         self.next_fresh_at, self.next_seen = None, self.seen
 
     def observe(self, observation: Observation) -> int | None:
@@ -166,29 +213,29 @@ class CircuitMemory:
 
     def end_batch(self) -> None:
         """Take over what the batch's samples were, once it is committed."""
+        before, fresh = self.before, self.next_fresh_at is not None
         if self.account is not None:
-            self.account.metered_wh += self.next_metered_wh - self.metered_wh
-        self.metered_wh = self.next_metered_wh
-        self.watched, self.believed = self.next_watched, self.next_believed
-        self.observed_at, self.observed_before_at = self.next_observed_at, self.next_observed_before_at
-        if self.next_fresh_at is not None:
-            self.fresh_at, self.sample = self.next_fresh_at, self.next_sample
-
-    @property
-    def sampling_period_s(self) -> float | None:
-        """The time between the last two samples."""
-        return _seconds_between(self.observed_before_at, self.observed_at)
+            self.account.metered_wh += self.next_metered_wh - before.metered_wh
+        self.believed = self.next_believed
+        self.lately = LatelySeen(
+            metered_wh=self.next_metered_wh,
+            observed_at=self.next_observed_at,
+            observed_before_at=self.next_observed_before_at,
+            fresh_at=self.next_fresh_at if fresh else before.fresh_at,
+            sample=self.next_sample if fresh else before.sample,
+            watched=self.next_watched,
+        )
 
     @property
     def next_sampling_period_s(self) -> float | None:
         """The time between the last two samples, those of the batch under way among them."""
-        return _seconds_between(self.next_observed_before_at, self.next_observed_at)
+        return seconds_between(self.next_observed_before_at, self.next_observed_at)
 
     def settle_quiet(self) -> None:
         """Work out whether only a balance or a relay that moves can ask for a closer look.
 
         A relay that never followed a command of ours has to be seen closed once more: until then that command
-        would explain an opening that is somebody's hand (invariant 15).
+        would explain an opening that is somebody's hand (invariant 15). The next sample is judged by itself.
         """
         self.quiet = (
             not self.holds
@@ -201,16 +248,50 @@ class CircuitMemory:
             and not self.ours_open
             and not self.failures
         )
+        self.steady.calm[self.row] = False
+
+    def settle_calm(self) -> None:
+        """Have samples that say nothing new judged in the steady row from here on, if may be. Under `turn`.
+
+        Commands change what this goes by without the turn, on either thread, and then take the mark back. So it
+        is looked at once more when the mark is there: either this sees the change, or the change comes after.
+        """
+        steady, row = self.steady, self.row
+        if not self._is_calm() or not (steady.lately_ahead[row] or lately.write(steady, row, self.kept_lately)):
+            steady.calm[row] = False
+            return
+        steady.judged_relay[row] = RELAY_CODES[self.judged.relay]
+        steady.calm[row] = True
+        if not self._is_calm():
+            steady.calm[row] = False
+
+    def _is_calm(self) -> bool:
+        return bool(
+            self.steady.stepping[self.row]
+            and self.quiet
+            and self.believed
+            and not self.kept
+            and self.wanted is Relay.CLOSED
+            and self.judged.relay is not Relay.OPEN
+            and not self.judged.flags
+            and not self.judged.drawing_samples
+        )
+
+    def stir(self) -> None:
+        """Have the next sample looked at."""
+        self.quiet = False
+        self.steady.calm[self.row] = False
 
 
-def _seconds_between(before_at: datetime | None, at: datetime | None) -> float | None:
-    return None if before_at is None or at is None else (at - before_at).total_seconds()
-
-
-def build(circuits: Iterable[ControlledCircuit]) -> dict[str, CircuitMemory]:
+def build(circuits: Iterable[ControlledCircuit], steady: SteadyRows) -> dict[str, CircuitMemory]:
     """Return an empty memory for each circuit; `fill` takes over what the books hold."""
     return {
-        circuit.circuit_id: CircuitMemory(circuit=circuit, keep_supply=circuit.keep_supply)
+        circuit.circuit_id: CircuitMemory(
+            circuit=circuit,
+            keep_supply=circuit.keep_supply,
+            steady=steady,
+            row=steady.row_of[circuit.circuit_id],
+        )
         for circuit in circuits
     }
 
@@ -257,6 +338,7 @@ def fill(
     _fill_accounts(connection, by_id, account_memories, today=today)
     for memory in memories:
         memory.settle_quiet()
+        memory.settle_calm()
 
 
 def _fill_permits(connection: Connection, memories: Sequence[CircuitMemory], now: datetime) -> None:
@@ -314,9 +396,10 @@ def _fill_first(connection: Connection, by_id: Mapping[str, CircuitMemory]) -> N
         by_id[circuit_id].kept = {rule: one for rule, one in kept.items() if rule.startswith("rule:")}
     for row in rows:
         memory = by_id[row.circuit_id]
-        memory.metered_wh = row.metered_wh
+        memory.lately = LatelySeen(
+            metered_wh=row.metered_wh, fresh_at=row.last_seen_at, observed_at=row.last_seen_at
+        )
         memory.command_ended_at = row.command_ended_at
-        memory.fresh_at = memory.observed_at = row.last_seen_at
         memory.earlier = ChannelSample(
             channel=memory.circuit.channel,
             power_w=row.power_w,
@@ -355,11 +438,14 @@ def _fill_accounts(
         if before is not None and before.account_id == account_id:
             continue
         if before is not None:
-            before.metered_wh -= memory.metered_wh
+            before.metered_wh -= memory.lately.metered_wh
         memory.account = None
         if account_id is not None:
-            memory.account = account_memories.setdefault(account_id, AccountMemory(account_id=account_id))
-            memory.account.metered_wh += memory.metered_wh
+            if account_id not in account_memories:
+                account_memories[account_id] = AccountMemory(account_id, memory.steady.accounts)
+            memory.account = account_memories[account_id]
+            memory.account.metered_wh += memory.lately.metered_wh
+        memory.steady.account[memory.row] = NO_ACCOUNT if memory.account is None else memory.account.row
     wanted_ids = sorted(set(linked.values()))
     for account_id, base_wh in books_accounts.base_wh(connection, wanted_ids).items():
         account_memories[account_id].base_wh = base_wh

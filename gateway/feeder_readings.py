@@ -16,6 +16,7 @@ from dormpower.domain.samples import ModuleSample, Observation, Relay, is_believ
 from dormpower.domain.scopes import where_of
 from dormpower.domain.site import Circuit, Room, Site
 from dormpower.domain.trips import draws
+from gateway.plain_run import PlainRun
 
 AHEAD = timedelta(seconds=30)  # a feeder meter's clock may be ahead of ours by this much
 LATELY = timedelta(minutes=15)  # on: over this and the span before it the highest power of a circuit is kept
@@ -124,12 +125,25 @@ class FeederReadings:
             (self._believed.add if believed else self._believed.discard)(one.circuit_id)
             if not believed or one.sample.power_w is None:
                 continue
-            power = _after(self._powers.get(one.circuit_id), one.sample.power_w, one.at)
-            self._powers[one.circuit_id] = power
-            if one.sample.relay is Relay.CLOSED or (one.sample.relay is None and draws(one.sample)):
-                self._highest.setdefault(one.circuit_id, _Highest()).take(power.power_w, one.at)
-            elif one.circuit_id in self._highest:
-                self._highest[one.circuit_id].pause()
+            on = one.sample.relay is Relay.CLOSED or (one.sample.relay is None and draws(one.sample))
+            self._note(one.circuit_id, one.at, one.sample.power_w, on=on)
+
+    def note_plain(self, run: PlainRun) -> None:
+        """Take note of plain samples' powers, after the commit of their batch: all are believed."""
+        if not self.circuits:
+            return
+        for circuit_id, at, power_w, on in run.powers():
+            if circuit_id in self.circuits:
+                self._believed.add(circuit_id)
+                self._note(circuit_id, at, power_w, on=on)
+
+    def _note(self, circuit_id: str, at: datetime, power_w: float, *, on: bool) -> None:
+        power = _after(self._powers.get(circuit_id), power_w, at)
+        self._powers[circuit_id] = power
+        if on:
+            self._highest.setdefault(circuit_id, _Highest()).take(power.power_w, at)
+        elif circuit_id in self._highest:
+            self._highest[circuit_id].pause()
 
     def begin_with(self, drew_before_w: Mapping[str, int]) -> None:
         """Begin with what earlier runs saw circuits draw, until they have been on for long enough."""

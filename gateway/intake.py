@@ -33,8 +33,11 @@ from dormpower.domain.days import CampusDays
 from dormpower.domain.meter_state import MeteringRules, MeterState
 from dormpower.domain.samples import ModuleSample, Observation
 from dormpower.readings.port import ReadingsStore, UnableToReachReadingsError
-from gateway.batch import Batch, PointConfig, PointMemory
+from gateway.batch import Batch
+from gateway.plain_run import PlainRun
+from gateway.point_memory import PointConfig, PointMemory
 from gateway.sample_queue import Queued, SampleQueue
+from gateway.steady_rows import SteadyRows
 
 log = structlog.get_logger()
 
@@ -75,9 +78,11 @@ class IntakeCounters:
 
 
 class Intake:
-    """Takes samples in. All methods but `state` belong to the event loop's thread.
+    """Takes samples in. All methods belong to the event loop's thread.
 
     `turn` is held around each batch until memory knows what it committed; control holds it around its looks.
+    `steady` are the rows shared with control; without them every sample is judged by itself, because
+    nobody says which circuits are calm. `note_plain` is told of a batch's plain samples after the commit.
     """
 
     def __init__(
@@ -92,6 +97,8 @@ class Intake:
         decide: DecideBatch,
         writer: Executor,
         turn: asyncio.Lock | None = None,
+        steady: SteadyRows | None = None,
+        note_plain: Callable[[PlainRun], None] = lambda _: None,
         batch_s: float = BATCH_S,
         batch_limit: int = BATCH_LIMIT,
         queue_limit: int = QUEUE_LIMIT,
@@ -111,7 +118,9 @@ class Intake:
             boundary_within=timedelta(seconds=2 * poll_cycle_s * clock.speed),
             ahead=max(AHEAD, timedelta(seconds=AHEAD_REAL_S * clock.speed)),
         )
-        self._memory = PointMemory()
+        steady = steady or SteadyRows(dict.fromkeys(point.circuit_id for point in points.values()))
+        self._memory = PointMemory(steady, points)
+        self._note_plain = note_plain
         self._queue = SampleQueue(queue_limit)
         self._pending: list[Queued] = []  # the batch that failed, first in line
         self._fitting = batch_limit
@@ -140,7 +149,7 @@ class Intake:
 
     def state(self, circuit_id: str) -> MeterState | None:
         """Return a circuit's committed meter state; None before the first batch or for an unknown circuit."""
-        return self._memory.states.get(circuit_id)
+        return self._memory.state(circuit_id)
 
     async def run(self) -> None:
         """Take batches in until cancelled; what is queued then is left to `flush`."""
@@ -230,6 +239,8 @@ class Intake:
         self.counters.batches += 1
         self.counters.batch_seconds += self._clock.monotonic() - started
         after_commit()
+        if batch.plain is not None:
+            self._note_plain(batch.plain)
         for _, done in pending:
             if done is not None:
                 done()
@@ -277,10 +288,9 @@ class Intake:
         return Batch(memory=self._memory, points=self._points, rules=self.rules, now=now)
 
     def _judge(self, batch: Batch, pending: Sequence[Queued]) -> None:
-        for sample, _ in pending:
-            batch.take(sample)
-        if batch.readings:
-            self._readings.append(batch.readings)
+        batch.take([sample for sample, _ in pending])
+        if readings := batch.all_readings():
+            self._readings.append(readings)
 
     def _count(self, batch: Batch) -> None:
         for name in (

@@ -122,8 +122,9 @@ def watched_at_start(policies: Sequence[Policy], memory: CircuitMemory) -> tuple
 def _watched_at_start(policy: Policy, memory: CircuitMemory) -> object:
     if policy.rule in memory.kept:
         return policy.thaw(memory.kept[policy.rule])
-    if memory.earlier is not None and memory.observed_at is not None:
-        return policy.begin(memory.circuit.circuit_id, memory.earlier, memory.observed_at)
+    observed_at = memory.lately.observed_at
+    if memory.earlier is not None and observed_at is not None:
+        return policy.begin(memory.circuit.circuit_id, memory.earlier, observed_at)
     return None
 
 

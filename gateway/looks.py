@@ -31,7 +31,8 @@ from gateway.looking import (
     watched_at_start,
     watched_by_rule,
 )
-from gateway.policies import CircuitFacts, Policy, Timed, WatchesNothing
+from gateway.policies import CircuitFacts, Policy, Timed, Watching
+from gateway.steady_rows import SteadyRows
 
 FILLED_AT_ONCE = 100  # circuits in one query
 
@@ -58,12 +59,14 @@ class Looks:
         warning_channels: Sequence[str],
         payment_pending: PaymentPending | None,
         openings_policy: OpeningsPolicy,
+        steady: SteadyRows,
     ) -> None:
         self._clock = clock
         self._zone = zone
         self._stale_after_s = stale_after_s
         self._openings_policy = openings_policy
-        self.memories = build(circuits.values())
+        self._steady = steady
+        self.memories = build(circuits.values(), steady)
         self.due_at: dict[str, datetime] = {}  # when a schedule wants a circuit looked at
         self._accounts: dict[str, AccountMemory] = {}
         self._by_module: dict[str, list[str]] = {}
@@ -84,10 +87,11 @@ class Looks:
 
     def _go_by(self, policies: Sequence[Policy], warning_channels: Sequence[str]) -> None:
         self.policies = policies
-        self._watchers = [policy for policy in policies if not isinstance(policy, WatchesNothing)]
+        self._watchers = [policy for policy in policies if isinstance(policy, Watching)]
         self._quiet_above_wh = max(
             (policy.quiet_above_wh for policy in policies if policy.quiet_above_wh is not None), default=-inf
         )
+        self._steady.go_by(self._watchers, quiet_above_wh=self._quiet_above_wh)
         self._timed = [policy for policy in policies if isinstance(policy, Timed)]
         self._decider = self._decider_of(policies=policies, channels=warning_channels)
 
@@ -101,23 +105,25 @@ class Looks:
         """Go by other policies from now on; what rules make of the samples goes on as far as it can."""
         shadow_only, watchers_before = self._decider.shadow_only, self._watchers
         before = {policy.rule: policy.described() for policy in self.policies}
+        lately = {circuit_id: memory.lately for circuit_id, memory in self.memories.items()}
         self._go_by(policies, warning_channels)
         self._decider.shadow_only = shadow_only
         changed = {policy.rule for policy in self._watchers if policy.described() != before.get(policy.rule)}
-        for memory in self.memories.values():
-            known = watched_by_rule(watchers_before, memory.watched)
-            memory.watched = tuple(
+        for circuit_id, memory in self.memories.items():
+            known = watched_by_rule(watchers_before, lately[circuit_id].watched)
+            watched = tuple(
                 policy.carried_over(known.get(policy.rule)) if policy.rule in changed else known[policy.rule]
                 for policy in self._watchers
             )
-            memory.circuit = circuits[memory.circuit.circuit_id]
+            memory.lately = replace(lately[circuit_id], watched=watched)
+            memory.circuit = circuits[circuit_id]
 
     def facts_now(self, connection: Connection, circuit_id: str, policy: Policy) -> CircuitFacts:
         """Return what a policy would look at now, without a new sample: for trying one out. Under `turn`."""
         memory = self.memories[circuit_id]
         look = self._without_sample(memory)
         facts = self._decider.facts(connection, memory, policy, look, outcome_at_start(memory, look))
-        return replace(facts, sample=memory.sample, watched=policy.carried_over(facts.watched))
+        return replace(facts, sample=memory.lately.sample, watched=policy.carried_over(facts.watched))
 
     # --- start ---------------------------------------------------------------------------------------------
 
@@ -127,7 +133,7 @@ class Looks:
         for start in range(0, len(everything), FILLED_AT_ONCE):
             self._fill(connection, everything[start : start + FILLED_AT_ONCE], now, first=True)
         for memory in everything:
-            memory.watched = watched_at_start(self._watchers, memory)
+            memory.lately = replace(memory.lately, watched=watched_at_start(self._watchers, memory))
         for alarm in alarms.active(connection):
             of_module = self.of_module(alarm.subject_id) if alarm.subject_kind == "module" else []
             for circuit_id in [alarm.subject_id] if alarm.subject_kind == "circuit" else of_module:
@@ -234,7 +240,7 @@ class Looks:
         return [(memory, found[memory.circuit.circuit_id]) for memory in memories]
 
     def _with_sample(self, memory: CircuitMemory, observation: Observation, available_wh: int | None) -> Look:
-        fresh_at = observation.at if observation.fresh else memory.fresh_at
+        fresh_at = observation.at if observation.fresh else memory.before.fresh_at
         return Look(
             available_wh=available_wh,
             fresh=self._is_fresh(fresh_at) if not observation.fresh else True,
@@ -251,14 +257,14 @@ class Looks:
         )
 
     def _without_sample(self, memory: CircuitMemory) -> Look:
-        account = memory.account
+        account, seen = memory.account, memory.lately
         return Look(
             available_wh=None if account is None else account.base_wh - account.metered_wh,
-            fresh=self._is_fresh(memory.fresh_at),
-            sampled_at=memory.fresh_at,
-            sampling_period_s=memory.sampling_period_s,
+            fresh=self._is_fresh(seen.fresh_at),
+            sampled_at=seen.fresh_at,
+            sampling_period_s=seen.sampling_period_s,
             judged=memory.judged,
-            watched=watched_by_rule(self._watchers, memory.watched),
+            watched=watched_by_rule(self._watchers, seen.watched),
         )
 
     def is_fresh(self, memory: CircuitMemory) -> bool:
@@ -277,7 +283,13 @@ class Looks:
             self.due_at.pop(memory.circuit.circuit_id, None)
         else:
             self.due_at[memory.circuit.circuit_id] = outcome.look_again_at
+        self.settle(memory.circuit.circuit_id)
+
+    def settle(self, circuit_id: str) -> None:
+        """Work out how a circuit's next samples are judged. Under `turn`."""
+        memory = self.memories[circuit_id]
         memory.settle_quiet()
+        memory.settle_calm()
 
     def end_batch(self, touched: Sequence[CircuitMemory]) -> list[str]:
         """Let memory know of a batch that is committed; return the circuits that were seen first in it."""
@@ -287,4 +299,5 @@ class Looks:
             if memory.next_seen and not memory.seen:
                 memory.seen = True
                 first_seen.append(memory.circuit.circuit_id)
+            memory.settle_calm()
         return first_seen

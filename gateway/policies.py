@@ -15,6 +15,7 @@ from dormpower.domain.policy import ClearAlarm, Latch, LetGo, LookAgain, Place, 
 from dormpower.domain.prohibited import Allowance
 from dormpower.domain.restoring import Restore
 from dormpower.domain.samples import ChannelSample
+from gateway.steady_rows import Rests
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -106,6 +107,11 @@ class Policy(Protocol):
 
     def decide(self, facts: CircuitFacts, *, now: datetime) -> Iterable[Decision]:
         """Return what to do now."""
+
+
+@runtime_checkable
+class Watching(Policy, Rests, Protocol):
+    """A policy that makes something of the samples, and says for which of them it need not."""
 
 
 @runtime_checkable

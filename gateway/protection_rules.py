@@ -8,7 +8,7 @@ from typing import Any
 
 from dormpower.domain import loadsteps, prohibited, protection
 from dormpower.domain.holds import Enforcement, Hold, Reason
-from dormpower.domain.loadsteps import NOTHING_SEEN, Level, StepRules, StepWatch
+from dormpower.domain.loadsteps import NOTHING_SEEN, Level, PowerSample, StepRules, StepWatch
 from dormpower.domain.prohibited import ProhibitedFacts, ProhibitedPolicy
 from dormpower.domain.protection import OverCounts, OverloadFacts, OverloadPolicy
 from dormpower.domain.samples import ChannelSample
@@ -23,6 +23,7 @@ from gateway.policies import (
     mode_of_hold,
     strictest,
 )
+from gateway.steady_rows import Bounds
 
 NO_COUNTS = OverCounts()
 
@@ -86,6 +87,17 @@ class OverloadRule:
     def wants_look(self, watched: object) -> bool:
         """A circuit above its limit is looked at."""
         return watched is not None
+
+    def bounds_of(self, circuit_id: str) -> Bounds:
+        """Rest while nothing is above the lowest limit of any hour."""
+        return Bounds(below_w=self.lowest_w.get(circuit_id, inf))
+
+    def recent(self, circuit_id: str, watched: object) -> Sequence[PowerSample] | None:  # noqa: ARG002
+        """Go by no sample but the one that comes."""
+        return () if watched is None else None
+
+    def resting(self, circuit_id: str, recent: tuple[PowerSample, ...]) -> None:
+        """Count nothing."""
 
     def freeze(self, watched: object, own: Sequence[Hold]) -> Mapping[str, Any] | None:
         """Keep each count until a trip of its mode stands for it, however long the debounce is."""
@@ -207,6 +219,22 @@ class ProhibitedRule:
     def wants_look(self, watched: object) -> bool:
         """A resistive load that is on is looked at, and a rise, so that it is kept."""
         return isinstance(watched, StepWatch) and (watched.found is not None or bool(watched.rising))
+
+    def bounds_of(self, circuit_id: str) -> Bounds:
+        """Rest while the load makes no step."""
+        rules = self.rules_of.get(circuit_id)
+        return Bounds() if rules is None else Bounds(rise_w=rules.min_step_w, longest_gap=rules.longest_gap)
+
+    def recent(self, circuit_id: str, watched: object) -> Sequence[PowerSample] | None:
+        """Go by the latest powers of a level."""
+        if circuit_id not in self.rules_of:
+            return () if watched is None else None
+        powers = loadsteps.watch_of(watched).recent if isinstance(watched, tuple) else ()
+        return powers if len(powers) == loadsteps.BEFORE_SAMPLES else None
+
+    def resting(self, circuit_id: str, recent: tuple[PowerSample, ...]) -> Level | None:
+        """Take the latest powers for a level."""
+        return loadsteps.level_of(StepWatch(recent)) if circuit_id in self.rules_of else None
 
     def freeze(self, watched: object, own: Sequence[Hold]) -> Mapping[str, Any] | None:
         """Keep a rise under way, and what is on, until a trip stands for it."""

@@ -267,7 +267,7 @@ class Reconciler:
                 expires_at=expires_at,
             )
         memory.control, memory.expected_change_at = Control(str(values["control"])), None
-        memory.quiet = False
+        memory.stir()
         return command_id
 
     def _finish(

@@ -56,6 +56,7 @@ from gateway.poll import LinePoller
 from gateway.ports import Switch
 from gateway.power_limits import PowerLimits
 from gateway.rule_set import rule_set
+from gateway.steady_rows import SteadyRows
 
 log = structlog.get_logger()
 
@@ -105,6 +106,7 @@ class Gateway:
         switch_of: dict[str, Switch] = {}
         modbus = {module.module_id: module for line in self._lines for module in line.modules}
         rules = self._rules
+        steady = SteadyRows(rules.circuits)
         switch_of.update(dict.fromkeys(modbus, ModbusSwitch(modbus)))
         self.feeder_readings = FeederReadings(settings.site, clock)
         rooms = FeederRooms(clock=clock, readings=self.feeder_readings, policy=rules.shedding)
@@ -124,6 +126,7 @@ class Gateway:
             reload=self._reload,
             wake=self._wake,
             openings_policy=openings_policy(settings, speed=clock.speed),
+            steady=steady,
         )
         self._limits = PowerLimits(
             books=self.books,
@@ -170,6 +173,8 @@ class Gateway:
             zone=settings.zone,
             decide=decide,
             turn=control.turn,
+            steady=steady,
+            note_plain=self.feeder_readings.note_plain,
             writer=self._writer,
         )
         link = None

@@ -27,6 +27,21 @@ _PRESENT_SQL = (
     " power_w = ?, voltage_v = COALESCE(?, voltage_v), current_a = COALESCE(?, current_a),"
     " power_factor = COALESCE(?, power_factor), flags = ?, last_seen_at = ? WHERE circuit_id = ?"
 )
+PresentRow = tuple[
+    int | None,
+    int | None,
+    int,
+    str | None,
+    int | None,
+    float | None,
+    float | None,
+    float | None,
+    float | None,
+    str,
+    int,
+    str,
+]
+"""The statement's values in its order: instants in ms, quantities as in a sample, flags with commas."""
 _STATE_FIELDS = tuple(
     field.name for field in fields(MeterState) if field.name not in ("day_ends_at", "candidates")
 )
@@ -130,9 +145,7 @@ def write_presents(
     state_of: Callable[[str], MeterState],
 ) -> None:
     """Update the circuits' hot rows: position, metered energy, and what the newest sample said and when."""
-    if not presents:
-        return
-    rows = []
+    rows: list[PresentRow] = []
     for circuit_id, observation in presents.items():
         sample, at, state = observation.sample, observation.at, state_of(circuit_id)
         relay = None if sample.relay is None else sample.relay.value
@@ -154,10 +167,17 @@ def write_presents(
                 circuit_id,
             )
         )
+    write_present_rows(connection, rows)
+
+
+def write_present_rows(connection: Connection, rows: Sequence[PresentRow]) -> None:
+    """Update circuits' hot rows with values that are worked out already."""
+    if not rows:
+        return
     sql = _PRESENT_SQL
     if connection.dialect.name == "postgresql":
         sql = sql.replace("?", "%s")
-    connection.exec_driver_sql(sql, rows)
+    connection.exec_driver_sql(sql, list(rows))
 
 
 def write_states(connection: Connection, states: Sequence[tuple[str, MeterState]]) -> None:

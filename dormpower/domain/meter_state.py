@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 PLAUSIBLE_VOLTAGE_V = 250
 _MILLISECOND = timedelta(milliseconds=1)
 # 1.1 × W × ms → Wh as one exact division: × 11 / (10 × 3600 s × 1000 ms).
-_WH_DIVISOR = 36_000_000
+WH_DIVISOR = 36_000_000
 
 
 class Standing(StrEnum):
@@ -77,7 +77,7 @@ class ChannelLimits:
         """Return the largest believable step: rated current × 250 V × time × 1.1 + one resolution step."""
         elapsed_ms = elapsed // _MILLISECOND + self.slack_ms
         plausible_power_w = self.rated_current_a * PLAUSIBLE_VOLTAGE_V * self.phases
-        return plausible_power_w * elapsed_ms * 11 // _WH_DIVISOR + self.resolution_wh
+        return plausible_power_w * elapsed_ms * 11 // WH_DIVISOR + self.resolution_wh
 
     def believes(self, step_wh: int, elapsed: timedelta) -> bool:
         """Whether a step forward is believable; one within the resolution is, whatever the time."""

@@ -18,8 +18,8 @@ from dormpower.books.usage import Quality, UnableToListUsageError, daily_usage, 
 from dormpower.clock import ManualClock
 from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.samples import ChannelSample, ModuleSample
-from gateway.batch import PointConfig
 from gateway.intake import Intake
+from gateway.point_memory import PointConfig
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)  # 08:00 on campus

@@ -21,8 +21,8 @@ from dormpower.clock import ManualClock
 from dormpower.domain.meter_state import ChannelLimits
 from dormpower.domain.samples import ChannelSample, ModuleSample
 from dormpower.domain.site import Circuit, CircuitKind, Module, Room, Site
-from gateway.batch import PointConfig
 from gateway.intake import Intake
+from gateway.point_memory import PointConfig
 from tests.gateway.control_world import World
 
 ZONE = ZoneInfo("Asia/Shanghai")

@@ -15,6 +15,7 @@ from dormpower.domain.site import Circuit, CircuitKind, Feeder, Module, Room, Si
 from gateway.control_memory import CircuitMemory, ControlledCircuit
 from gateway.feeder_readings import FeederReadings
 from gateway.feeder_rooms import FeederRooms
+from gateway.steady_rows import SteadyRows
 from tests.domain.saved_sheds import saved
 
 START = datetime(2026, 7, 20, 12, 0, tzinfo=UTC)
@@ -93,6 +94,8 @@ class Building:
                     kind=circuit.kind.value,
                 ),
                 keep_supply=False,
+                steady=SteadyRows([circuit_id]),
+                row=0,
             )
             for circuit_id, (room, circuit) in self.readings.circuits.items()
         }

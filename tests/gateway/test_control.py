@@ -384,7 +384,7 @@ def test_a_rolled_back_batch_leaves_no_trace_in_memory(quick_world: World) -> No
     world = quick_world
     world.sample()
     before = world.control.memory("r-0-ac")
-    kept = (before.metered_wh, before.warnings, before.judged)
+    kept = (before.lately.metered_wh, before.warnings, before.judged)
     observation = Observation(
         circuit_id="r-0-ac",
         at=world.clock.now() + timedelta(seconds=30),
@@ -401,7 +401,7 @@ def test_a_rolled_back_batch_leaves_no_trace_in_memory(quick_world: World) -> No
     with pytest.raises(RuntimeError, match="power"):
         fail()
     after = world.control.memory("r-0-ac")
-    assert (after.metered_wh, after.warnings, after.judged) == kept
+    assert (after.lately.metered_wh, after.warnings, after.judged) == kept
     assert world.standing() == []
 
 

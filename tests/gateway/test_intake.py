@@ -18,8 +18,8 @@ from dormpower.clock import ManualClock
 from dormpower.domain.meter_state import ChannelLimits, Standing
 from dormpower.domain.samples import ChannelSample, Flag, ModuleSample, Observation, Relay, Verdict
 from dormpower.readings.port import Reading, UnableToReachReadingsError
-from gateway.batch import PointConfig
 from gateway.intake import Intake
+from gateway.point_memory import PointConfig
 from gateway.sample_queue import SampleQueue
 
 ZONE = ZoneInfo("Asia/Shanghai")

@@ -13,8 +13,8 @@ from dormpower.books.database import Books
 from dormpower.books.meter_change_checks import Change, Kind
 from dormpower.domain.samples import ChannelSample, ModuleSample
 from dormpower.readings.port import Reading
-from gateway.batch import PointConfig
 from gateway.intake import BATCH_LIMIT, LEAST_FITTING, SHORT_QUEUE, Intake, fitting
+from gateway.point_memory import PointConfig
 from tests.gateway.conftest import CIRCUIT, START, ZONE, MeteredCircuit
 
 

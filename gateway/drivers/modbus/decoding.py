@@ -1,25 +1,24 @@
 """From the answers of a plan's reads to channel samples. Pure; prepared once a profile, called for every poll.
 
+A model that is read in one answer of plain integers can be decoded in columns too, many polls at a time
+(`column_decoding.py`); its answers are handed on as they came.
+
 Energy is decoded exactly: integers by their rational scale, float32 as the fraction that it is, then rounded
 half-even to the Wh once. Volts, amps and watts are scaled by an exact ratio and end as floats.
 """
 
 import math
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
-from operator import mul, truediv
 from typing import Any
 
-from config.profile_file import ModbusProfile, Quantity
-from dormpower.domain.samples import ChannelSample, Relay
-from dormpower.domain.units import MAX_ENERGY_WH, round_half_even
+from config.profile_file import ModbusProfile
+from dormpower.domain.samples import ChannelSample
+from gateway.columns import ChannelColumns, PackedChannels
+from gateway.drivers.modbus.column_decoding import Columns, FieldPlace
+from gateway.drivers.modbus.conversions import Convert, Inline, always, converter_of
 from gateway.drivers.modbus.planning import Block, Plan, Want
-from gateway.ports import UnusableReplyError
 
-_LITTLE_FORMATS = {"u32": ">I", "i32": ">i", "float32": ">f", "u64": ">Q", "i64": ">q"}
-_Convert = Callable[[Any], Any]
 _SAMPLE_FIELDS = fields(ChannelSample)[1:]  # after the channel's number
 
 
@@ -33,45 +32,44 @@ class PhaseSample:
     power_factor: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Inline:
-    """A conversion so simple that it can be written out: `template` is `apply` as Python."""
-
-    template: str
-    apply: Callable[[Any, Any], Any]
-    operand: Any
-
-    def __call__(self, value: Any) -> Any:
-        return self.apply(value, self.operand)
-
-
 class Decoder:
     """Turns the answers of one plan, in order of its blocks, into channel samples."""
 
     def __init__(self, profile: ModbusProfile, plan: Plan) -> None:
         self._layouts = [block.layout() for block in plan.blocks]
         self._channels: list[int] = []
-        self._phases: list[list[tuple[int, str, int, _Convert]]] = []
+        self._phases: list[list[tuple[int, str, int, Convert]]] = []
         places = _places(plan)
-        of_channels: list[list[tuple[int, _Convert]]] = []
+        of_channels: dict[int, dict[str, FieldPlace]] = {}
         for channel in sorted({want.channel for block in plan.blocks for want in block.wants}):
-            found = {one.name: (0, _always(one.default)) for one in _SAMPLE_FIELDS}
-            phases: list[tuple[int, str, int, _Convert]] = []
+            found = {one.name: (0, always(one.default)) for one in _SAMPLE_FIELDS}
+            phases: list[tuple[int, str, int, Convert]] = []
             for block in plan.blocks:
                 for want in block.wants:
                     if want.channel != channel:
                         continue
-                    convert = _converter(profile, block, want)
+                    convert = converter_of(profile, block, want)
                     place = places[block, want]
                     if want.phase:
                         phases.append((want.phase, want.name, place, convert))
                     else:
                         found[want.name] = (place, convert)
             self._channels.append(channel)
-            of_channels.append(list(found.values()))
+            of_channels[channel] = found
             self._phases.append(phases)
         self._has_phases = any(self._phases)
-        self._samples = _written_out(self._channels, of_channels)
+        self._samples = _written_out(self._channels, [list(found.values()) for found in of_channels.values()])
+        self._columns = Columns.of(plan, of_channels)
+
+    def channels(self, answers: Sequence[bytes]) -> Sequence[ChannelSample]:
+        """Return the samples as `decode` does, or as they came where many can be decoded together later."""
+        return self.decode(answers) if self._columns is None else PackedChannels(self, answers[0])
+
+    def columns(self, answers: Sequence[bytes]) -> Sequence[ChannelColumns]:
+        """Return the channels of many polls, of those of which `channels` gave the answers as they came."""
+        if self._columns is None:
+            raise TypeError("answers of a model that are decoded one by one")
+        return self._columns.decode(answers)
 
     def decode(self, answers: Sequence[bytes]) -> list[ChannelSample]:
         """Return the samples, one a channel. Raises UnusableReplyError for an energy that is no number."""
@@ -100,7 +98,7 @@ class Decoder:
 
 
 def _written_out(
-    channels: Sequence[int], conversions: Sequence[Sequence[tuple[int, _Convert]]]
+    channels: Sequence[int], conversions: Sequence[Sequence[FieldPlace]]
 ) -> Callable[[tuple[Any, ...]], list[ChannelSample]]:
     """Return one function that makes all channels' samples, its conversions written out.
 
@@ -114,7 +112,7 @@ def _written_out(
         fields = [str(channel)]
         for place, convert in of_channel:
             value, name = f"values[{place}]", f"with_{len(names)}"
-            if isinstance(convert, _Inline):
+            if isinstance(convert, Inline):
                 names[name] = convert.operand
                 fields.append(convert.template.format(value=value, operand=name))
             else:
@@ -141,7 +139,7 @@ def _places(plan: Plan) -> Mapping[tuple[Block, Want], int]:
 
 
 def _phase_values(
-    values: Sequence[Any], phases: Sequence[tuple[int, str, int, _Convert]]
+    values: Sequence[Any], phases: Sequence[tuple[int, str, int, Convert]]
 ) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for phase, name, place, convert in phases:
@@ -159,107 +157,3 @@ def _with_totals(sample: ChannelSample, phases: Mapping[int, Mapping[str, Any]])
             total = math.fsum(known)
             totals[name] = total / len(parts) if name == "voltage_v" else total
     return replace(sample, **totals)
-
-
-def _always(value: Any) -> _Convert:
-    return _Inline("{operand}", _second, value)
-
-
-def _second(_: Any, second: Any) -> Any:
-    return second
-
-
-def _converter(profile: ModbusProfile, block: Block, want: Want) -> _Convert:
-    if want.name == "relay":
-        return _relay_converter(profile, block)
-    if want.name == "flags":
-        return _flags_converter(profile)
-    quantity = want.quantity
-    if quantity is None:
-        raise TypeError(f"{want.name}: a quantity without a place")
-    convert = _energy_converter(quantity) if want.name == "register_wh" else _float_converter(quantity)
-    if quantity.words == "little" and quantity.registers > 1:
-        return _in_order(quantity, convert)
-    return convert
-
-
-def _in_order(quantity: Quantity, convert: _Convert) -> _Convert:
-    layout = struct.Struct(_LITTLE_FORMATS[quantity.type])
-
-    def swap(raw: bytes) -> Any:
-        words = [raw[index : index + 2] for index in range(0, len(raw), 2)]
-        return convert(layout.unpack(b"".join(reversed(words)))[0])
-
-    return swap
-
-
-def _energy_converter(quantity: Quantity) -> _Convert:
-    scale = quantity.scale
-
-    def exact(value: float) -> int:
-        if not math.isfinite(value):
-            raise UnusableReplyError(f"register_wh: expected a number, got {value}")
-        energy_wh = round_half_even(Fraction(value) * scale)
-        if abs(energy_wh) > MAX_ENERGY_WH:
-            raise UnusableReplyError(f"register_wh: expected at most {MAX_ENERGY_WH} Wh, got {energy_wh}")
-        return energy_wh
-
-    if quantity.type in ("u16", "u32") and scale.denominator == 1 and scale.numerator <= 1000:
-        return _Inline("{value} * {operand}", mul, scale.numerator)
-    return exact
-
-
-def _float_converter(quantity: Quantity) -> _Convert:
-    numerator, denominator = quantity.scale.numerator, quantity.scale.denominator
-    if quantity.type == "float32":
-
-        def scaled(value: float) -> float | None:
-            return value * numerator / denominator if math.isfinite(value) else None
-
-        return scaled
-
-    if numerator == 1:
-        return _Inline("{value} / {operand}", truediv, denominator)
-
-    def ratio(value: int) -> float:
-        return value * numerator / denominator  # true division of integers rounds correctly
-
-    return ratio
-
-
-def _relay_converter(profile: ModbusProfile, block: Block) -> _Convert:
-    state = profile.relay.state if profile.relay is not None else None
-    if state is None:
-        raise TypeError(f"{profile.name}: a relay without a state")
-    if block.is_bits or state.bit is not None:
-        mask = 1 if block.is_bits or state.bit is None else 1 << state.bit
-        return _looked_up(lambda value: Relay.CLOSED if value & mask else Relay.OPEN)
-
-    known = {state.open: Relay.OPEN, state.closed: Relay.CLOSED}
-    return known.get  # a value that is neither is unknown
-
-
-def _flags_converter(profile: ModbusProfile) -> _Convert:
-    said = profile.flags.bits if profile.flags is not None else {}
-    bits = {flag: bit for flag, bit in said.items() if flag not in profile.meanings.ignored}
-    return _looked_up(lambda value: frozenset(flag for flag, bit in bits.items() if value >> bit & 1))
-
-
-def _looked_up(meaning: Callable[[int], Any]) -> _Convert:
-    return _Inline("{operand}[{value}]", _item_of, _Remembered(meaning))
-
-
-def _item_of(key: Any, table: Mapping[Any, Any]) -> Any:
-    return table[key]
-
-
-class _Remembered(dict[int, Any]):
-    """What a register's value means, worked out once; a register has at most 65,536 of them."""
-
-    def __init__(self, meaning: _Convert) -> None:
-        super().__init__()
-        self._meaning = meaning
-
-    def __missing__(self, value: int) -> Any:
-        meaning = self[value] = self._meaning(value)
-        return meaning

@@ -61,7 +61,7 @@ class ModbusModule:
         """Read all channels in as few transactions as the profile allows. Raises FieldError."""
         requests, decoder = self._polls[rate]
         if len(requests) == 1:  # as most profiles are read: one step less in each poll
-            return decoder.decode(
+            return decoder.channels(
                 (await self._line.execute(requests[0], priority=priority, gap_s=self._gap_s),)
             )
         return decoder.decode(await self._ask(requests, priority))

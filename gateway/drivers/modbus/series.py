@@ -36,7 +36,7 @@ class SeriesReader:
             take(await modules[0].read(rate))
             return
         following = iter(decoders)
-        await self._line.series(requests, lambda pdu: take(next(following).decode((pdu,))))
+        await self._line.series(requests, lambda pdu: take(next(following).channels((pdu,))))
 
     def _prepare(self, modules: Sequence[FieldModule], rate: Rate) -> _Series:
         """Return the requests of those modules, from the first on, that take one each, and their decoders."""
