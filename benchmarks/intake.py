@@ -101,6 +101,9 @@ def _flat_out(
     report.row("gateway, processor time a room", f"{median(cpu_us):.1f} µs", _list(cpu_us))
     report.row("bare loop, processor time a read", f"{median(bare_us):.1f} µs", _list(bare_us))
     report.row("ratio by processor time", f"{cpu_ratio:.2f}", "the same, without the time that others took")
+    plain = sum(one["measured"]["intake_plain"] for one in gateways)
+    taken = sum(one["measured"]["intake_accepted"] for one in gateways)
+    report.row("samples judged together", f"{plain / taken:.1%}", "the others say something new")
     deepest = max(one["deepest_queue"] for one in gateways)
     report.row("deepest queue", f"{deepest:,}", "modules' samples")
     report.figures[name] = {
@@ -116,6 +119,7 @@ def _flat_out(
         "bare_cpu_us_per_read": bare_us,
         "cpu_ratio": cpu_ratio,
         "deepest_queue": deepest,
+        "plain_share": plain / taken,
     }
     return median(ratios)
 

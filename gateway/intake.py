@@ -70,6 +70,8 @@ class IntakeCounters:
     commissioning: int = 0
     without_register: int = 0
     unknown_channel: int = 0
+    plain: int = 0
+    """Of the accepted and those without a register: judged together."""
     batches: int = 0
     batch_seconds: float = 0.0
     retries: int = 0
@@ -240,6 +242,7 @@ class Intake:
         self.counters.batch_seconds += self._clock.monotonic() - started
         after_commit()
         if batch.plain is not None:
+            self.counters.plain += len(batch.plain.samples)
             self._note_plain(batch.plain)
         for _, done in pending:
             if done is not None:
