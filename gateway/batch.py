@@ -4,7 +4,7 @@ A batch changes nothing outside itself until `PointMemory.take_over`, which the 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,7 +37,7 @@ from dormpower.domain.samples import ChannelSample, ModuleSample, Observation, V
 from dormpower.domain.spans import UnableToDecideError, decide
 from dormpower.domain.units import InvariantViolationError
 from dormpower.readings.port import Reading
-from gateway.plain_run import PlainRun, gather, judge_plain
+from gateway.plain_run import PlainRun, part
 from gateway.point_memory import PointConfig, PointMemory
 
 log = structlog.get_logger()
@@ -93,7 +93,7 @@ class Batch:
         self.states: dict[str, MeterState] = {}
         self.seen_at: dict[str, datetime] = {}
         self.plain: PlainRun | None = None
-        self.in_columns: set[str] = set()  # circuits whose samples could be plain ones, and were not
+        self.in_columns: Collection[str] = ()  # circuits whose samples came so, and were judged one by one
         self.observations: list[Observation] = []
         self.readings: list[Reading] = []
         self.counted: Counter[str] = Counter()
@@ -176,27 +176,13 @@ class Batch:
         """Judge modules' channels: plain samples together, the others one by one in order of arrival."""
         if self._memory.ahead:
             self._heard_now.update(sample.module_id for sample in samples)
-        memory, points = self._memory, self._points
-        gathered, others = gather(samples, memory.row_of)
-        if gathered is None:
-            for sample in samples:
-                self._take(sample, sample.channels)
-            return
-        touched = [
-            memory.row_of[key]
-            for item in others
-            for channel in samples[item].channels
-            if (key := (samples[item].module_id, channel.channel)) in points
-        ]
-        touched += [memory.steady.row_of[circuit_id] for circuit_id in self.states]
-        self.plain, left = judge_plain(gathered, memory.steady, not_after=self._not_after, one_by_one=touched)
-        channels: dict[int, set[int]] = {}
-        for item, channel in zip(left.item.tolist(), left.channel.tolist(), strict=True):
-            channels.setdefault(item, set()).add(channel)
-        self.in_columns.update(memory.steady.circuit_ids[row] for row in set(left.row.tolist()) if row >= 0)
-        for item in sorted([*others, *channels]):
-            sample, chosen = samples[item], channels.get(item)
-            self._take(sample, [one for one in sample.channels if chosen is None or one.channel in chosen])
+        memory = self._memory
+        parted = part(
+            samples, memory.steady, memory.row_of, not_after=self._not_after, changed=tuple(self.states)
+        )
+        self.plain, self.in_columns = parted.run, parted.in_columns
+        for sample, channels in parted.left:
+            self._take(sample, channels)
 
     def all_readings(self) -> Sequence[Reading]:
         """Return the readings of accepted samples."""

@@ -19,7 +19,7 @@ from dormpower.domain import trips
 from dormpower.domain.openings import OpeningsPolicy
 from dormpower.domain.samples import Observation
 from gateway import circuit_alarms
-from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build, fill
+from gateway.control_memory import AccountMemory, CircuitMemory, ControlledCircuit, build
 from gateway.decisions import Decider, PaymentPending
 from gateway.looking import (
     Look,
@@ -31,6 +31,7 @@ from gateway.looking import (
     watched_at_start,
     watched_by_rule,
 )
+from gateway.memory_fill import fill
 from gateway.policies import CircuitFacts, Policy, Timed, Watching
 from gateway.steady_rows import SteadyRows
 

@@ -1,7 +1,7 @@
 """The plain samples of a batch, judged together: what each of them would have come to by itself, and no other.
 
-`gather` decodes what came as columns, `judge_plain` finds the circuits all of whose samples in this batch are
-plain (`steady_rows.py`) and works out where they stand after them. The conditions are those of
+`part` decodes what came as columns (`gathering.py`), finds the circuits all of whose samples in this batch are
+plain (`steady_rows.py`), and works out where they stand after them. The conditions are those of
 `meter_state.stepped`, `trips.unchanged`, of a quiet circuit and of the rules' bounds. Every other circuit is
 left to be judged sample by sample, and with it all that share its account, so that a balance is looked at in
 order of arrival.
@@ -10,8 +10,8 @@ Nothing outside the run changes until `take_over`, after the commit.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,117 +20,23 @@ import numpy.typing as npt
 
 from dormpower.books.meters import PresentRow
 from dormpower.domain.meter_state import WH_DIVISOR
-from dormpower.domain.samples import ModuleSample
+from dormpower.domain.samples import ChannelSample, ModuleSample
 from dormpower.domain.trips import DRAWING_CURRENT_A, DRAWING_POWER_W
 from dormpower.readings.columns import ReadingColumns, known_number
 from gateway.columns import (
     CLOSED,
     RELAY_CODES,
     RELAYS,
-    Codes,
-    ColumnDecoder,
     Floats,
     Integers,
-    PackedChannels,
     Truths,
 )
+from gateway.gathering import Gathered, gather
 from gateway.steady_rows import NO_ACCOUNT, Lately, Positions, SteadyRows, as_array, from_us, to_us
 
 MOST_OF_A_CIRCUIT = 16
 """A circuit with more samples in one batch than this (after an outage) is left to be judged one by one."""
-_UNKNOWN_ROW = -1
 _Rows = npt.NDArray[np.intp]
-
-
-@dataclass(slots=True, eq=False)
-class Gathered:
-    """Channel samples that came as columns, by circuit and in order of arrival.
-
-    `item` is the place of the module's sample in the batch, `row` the circuit's (-1 for a channel that no
-    circuit of ours is on). `registered`: the sample holds a register.
-    """
-
-    item: Integers
-    channel: Integers
-    row: Integers
-    at: Integers
-    registered: Truths
-    register_wh: Integers
-    voltage_v: Floats
-    current_a: Floats
-    power_w: Floats
-    power_factor: Floats
-    frequency_hz: Floats
-    relay: Codes
-    flagged: Truths
-
-    def __len__(self) -> int:
-        """Return how many channel samples these are."""
-        return len(self.item)
-
-    def some(self, chosen: npt.NDArray[Any]) -> "Gathered":
-        """Return those at some places, or where an array is true."""
-        return Gathered(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-
-def gather(
-    samples: Sequence[ModuleSample], row_of: Mapping[tuple[str, int], int]
-) -> tuple[Gathered | None, list[int]]:
-    """Return what came as columns, None for nothing, and the places of all other samples."""
-    groups: dict[ColumnDecoder, _Group] = {}
-    others: list[int] = []
-    for item, sample in enumerate(samples):
-        channels = sample.channels
-        if type(channels) is PackedChannels:
-            group = groups.get(channels.decoder)
-            if group is None:
-                group = groups[channels.decoder] = _Group()
-            group.items.append(item)
-            group.module_ids.append(sample.module_id)
-            group.instants.append(sample.at)
-            group.answers.append(channels.answer)
-        else:
-            others.append(item)
-    if not groups:
-        return None, others
-    parts = [part for decoder, group in groups.items() for part in group.decoded(decoder, row_of)]
-    whole = Gathered(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Gathered)))
-    return whole.some(np.lexsort((whole.item, whole.row))), others
-
-
-class _Group:
-    """The polls of one model at one rate."""
-
-    __slots__ = ("answers", "instants", "items", "module_ids")
-
-    def __init__(self) -> None:
-        self.items: list[int] = []
-        self.module_ids: list[str] = []
-        self.instants: list[datetime] = []
-        self.answers: list[bytes] = []
-
-    def decoded(self, decoder: ColumnDecoder, row_of: Mapping[tuple[str, int], int]) -> Iterator[Gathered]:
-        """Yield each channel of them."""
-        items = np.array(self.items, np.int64)
-        at = np.array([to_us(one) for one in self.instants], np.int64)
-        for one in decoder.columns(self.answers):
-            number = one.channel
-            rows = [row_of.get((module_id, number), _UNKNOWN_ROW) for module_id in self.module_ids]
-            yield Gathered(
-                item=items,
-                channel=np.full(len(items), number, np.int64),
-                row=np.array(rows, np.int64),
-                at=at,
-                registered=np.full(len(items), one.register_wh is not None),
-                register_wh=np.zeros(len(items), np.int64) if one.register_wh is None else one.register_wh,
-                voltage_v=one.voltage_v,
-                current_a=one.current_a,
-                power_w=one.power_w,
-                power_factor=one.power_factor,
-                frequency_hz=one.frequency_hz,
-                relay=one.relay,
-                flagged=one.flagged,
-            )
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -219,12 +125,53 @@ class PlainRun:
         as_array(steady.lately_ahead)[rows] = True
 
 
-def judge_plain(
-    gathered: Gathered,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parted:
+    """A batch in two: what is done with, None for nothing, and what is left, in order of arrival.
+
+    `in_columns` are the circuits whose samples came as columns and are left all the same.
+    """
+
+    run: PlainRun | None
+    left: Sequence[tuple[ModuleSample, Sequence[ChannelSample]]]
+    in_columns: Collection[str] = frozenset()
+
+
+def part(
+    samples: Sequence[ModuleSample],
     steady: SteadyRows,
+    row_of: Mapping[tuple[str, int], int],
     *,
     not_after: datetime,
-    one_by_one: Sequence[int] = (),
+    changed: Iterable[str],
+) -> Parted:
+    """Part the samples of a batch. `row_of` gives a channel's row, `changed` are circuits changed otherwise."""
+    gathered, others = gather(samples, row_of)
+    if gathered is None:
+        return Parted(run=None, left=[(sample, sample.channels) for sample in samples])
+    columns_of: dict[int, set[int]] = {}
+    keys = ((samples[item].module_id, one.channel) for item in others for one in samples[item].channels)
+    one_by_one = [row_of[key] for key in keys if key in row_of]
+    one_by_one += [steady.row_of[circuit_id] for circuit_id in changed]
+    run, left = _judge(gathered, steady, not_after=not_after, one_by_one=one_by_one)
+    for item, channel in zip(left.item.tolist(), left.channel.tolist(), strict=True):
+        columns_of.setdefault(item, set()).add(channel)
+    return Parted(
+        run=run,
+        left=[
+            (samples[item], _chosen(samples[item], columns_of.get(item)))
+            for item in sorted([*others, *columns_of])
+        ],
+        in_columns={steady.circuit_ids[row] for row in set(left.row.tolist()) if row >= 0},
+    )
+
+
+def _chosen(sample: ModuleSample, channels: set[int] | None) -> Sequence[ChannelSample]:
+    return [one for one in sample.channels if channels is None or one.channel in channels]
+
+
+def _judge(
+    gathered: Gathered, steady: SteadyRows, *, not_after: datetime, one_by_one: Sequence[int]
 ) -> tuple[PlainRun | None, Gathered]:
     """Return the run of plain samples, None for none, and the samples that are left.
 
