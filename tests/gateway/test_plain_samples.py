@@ -6,11 +6,15 @@ the other as samples. What both know and have written at the end has to be the s
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from dormpower.books import proof
+from dormpower.books.tables import meter_points
 from gateway.ports import Rate
 from tests.gateway.polled_answers import RELAY_CLOSED, Channel
 from tests.gateway.two_ways import OTHERS, ROOMS, Campus, Poll, Site
@@ -95,3 +99,35 @@ def test_a_shared_balance_is_looked_at_with_all_that_a_batch_has_used(
     assert sorted(told) == told
     assert 0 < sum(told) < 10
     assert sites[0].plain > 20
+
+
+def test_what_plain_samples_leave_in_the_books(database_url: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        site = Site(tmp_path / "site", packed=True, database=database_url)
+        stack.callback(site.close)
+        for number in range(8):
+            site.clock.advance(30.0)
+            shown = Channel(register_wh=1_000 + 10 * number, power_w=200.0 + number, power_factor=0.96)
+            site.take(
+                [
+                    Poll(
+                        module_id=f"m-{room}",
+                        offset_s=0.0,
+                        rate=Rate.FAST if number == 7 else Rate.FULL,
+                        channels={0: shown, 1: shown},
+                        as_sample=False,
+                    )
+                    for room in range(1, ROOMS + 1)
+                ]
+            )
+        assert site.gateway.intake.counters.plain == 5 * 2 * ROOMS
+        with site.books.read() as connection:
+            rows = connection.execute(sa.select(meter_points)).all()
+        assert {
+            (row.register_wh, row.metered_wh, row.power_w, row.power_factor, row.relay, row.flags)
+            for row in rows
+        } == {(1_060, 60, 207.0, 0.96, "closed", "")}
+        now = site.clock.now()
+        assert {row.last_seen_at for row in rows} == {row.relay_at for row in rows} == {now}
+        assert {row.register_at for row in rows} == {now - timedelta(seconds=30)}
+        assert proof.prove(site.books) == []

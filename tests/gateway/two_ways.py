@@ -106,12 +106,13 @@ def document(policies: Mapping[str, Any]) -> dict[str, Any]:
 class Site(ComposedSite):
     """A composed site whose samples are given by hand; `plain` counts those that were judged together."""
 
-    def __init__(self, folder: Path, *, packed: bool) -> None:
+    def __init__(self, folder: Path, *, packed: bool, database: str | None = None) -> None:
         folder.mkdir()
         self.packed = packed
         self.plain = 0
         self.switch = Relays()
-        super().__init__(folder, document({}), at=EVENING)
+        described = document({}) if database is None else {**document({}), "database": database}
+        super().__init__(folder, described, at=EVENING)
         self._share_accounts()
         self.start()
         for number, circuit in enumerate(self.settings.site.circuits()):
