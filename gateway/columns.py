@@ -25,14 +25,12 @@ RELAYS = (Relay.OPEN, Relay.CLOSED, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ChannelColumns:
-    """One channel of many modules, as in `ChannelSample`; not-a-number is None.
+class Quantities:
+    """What many channel samples say beside the register, as in `ChannelSample`; not-a-number is None.
 
-    `register_wh` is None where the answers hold no register. `flagged`: the module reports some condition.
+    `flagged`: the module reports some condition.
     """
 
-    channel: int
-    register_wh: Integers | None
     voltage_v: Floats
     current_a: Floats
     power_w: Floats
@@ -40,6 +38,14 @@ class ChannelColumns:
     frequency_hz: Floats
     relay: Codes
     flagged: Truths
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ChannelColumns(Quantities):
+    """One channel of many modules; `register_wh` is None where the answers hold no register."""
+
+    channel: int
+    register_wh: Integers | None
 
 
 class ColumnDecoder(Protocol):

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dormpower.domain.samples import ModuleSample
-from gateway.columns import Codes, ColumnDecoder, Floats, Integers, PackedChannels, Truths
+from gateway.columns import ColumnDecoder, Integers, PackedChannels, Quantities, Truths
 from gateway.steady_rows import to_us
 
 _UNKNOWN_ROW = -1
 
 
-@dataclass(slots=True, eq=False)
-class Gathered:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Gathered(Quantities):
     """Channel samples that came as columns, by circuit and in order of arrival.
 
     `item` is the place of the module's sample in the batch, `row` the circuit's (-1 for a channel that no
@@ -29,13 +29,6 @@ class Gathered:
     at: Integers
     registered: Truths
     register_wh: Integers
-    voltage_v: Floats
-    current_a: Floats
-    power_w: Floats
-    power_factor: Floats
-    frequency_hz: Floats
-    relay: Codes
-    flagged: Truths
 
     def __len__(self) -> int:
         """Return how many channel samples these are."""
@@ -43,7 +36,7 @@ class Gathered:
 
     def some(self, chosen: npt.NDArray[Any]) -> "Gathered":
         """Return those at some places, or where an array is true."""
-        return Gathered(*(getattr(self, one.name)[chosen] for one in fields(self)))
+        return Gathered(**{one.name: getattr(self, one.name)[chosen] for one in fields(self)})
 
 
 def gather(
@@ -67,7 +60,9 @@ def gather(
     if not groups:
         return None, others
     parts = [part for decoder, group in groups.items() for part in group.decoded(decoder, row_of)]
-    whole = Gathered(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Gathered)))
+    whole = Gathered(
+        **{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Gathered)}
+    )
     return whole.some(np.lexsort((whole.item, whole.row))), others
 
 
@@ -96,11 +91,5 @@ class _Group:
                 at=at,
                 registered=np.full(len(items), one.register_wh is not None),
                 register_wh=np.zeros(len(items), np.int64) if one.register_wh is None else one.register_wh,
-                voltage_v=one.voltage_v,
-                current_a=one.current_a,
-                power_w=one.power_w,
-                power_factor=one.power_factor,
-                frequency_hz=one.frequency_hz,
-                relay=one.relay,
-                flagged=one.flagged,
+                **{quantity.name: getattr(one, quantity.name) for quantity in fields(Quantities)},
             )
