@@ -41,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--influxdb", default=None)
     wanted = parser.parse_args(arguments)
     try:
+        if wanted.port is not None and not _is_free(wanted.port):
+            raise UnableToMakeDemoSiteError(
+                f"--port: something listens on {HOST}:{wanted.port} already; name another, or none at all"
+            )
         wanted.data.mkdir(parents=True, exist_ok=True)
         if (wanted.data / SITE_FILE).exists():
             _refresh(wanted)

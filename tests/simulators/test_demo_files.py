@@ -75,6 +75,19 @@ def test_another_campus_is_refused_on_a_folder_that_has_one(tmp_path, capsys, op
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_port_on_which_something_listens_is_refused_and_nothing_is_written(tmp_path, capsys, made_before):
+    folder = tmp_path / "campus"
+    if made_before:
+        assert make(folder) == 0
+    before = contents(folder) if made_before else None
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert make(folder, "--port", str(port)) == 1
+    assert f"something listens on 127.0.0.1:{port} already" in capsys.readouterr().err
+    assert (contents(folder) if folder.exists() else None) == before
+
+
 def test_a_folder_that_is_not_the_demo_s_is_left_alone(tmp_path, capsys):
     (tmp_path / "dormpower.yaml").write_text("site: {id: s, name: S}\n", encoding="utf-8")
     assert make(tmp_path) == 1
