@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 refused or failed (one clear sentence on standard error), 
 holds results only: logs and complaints go to standard error, tracebacks to a log file.
 """
 
+import errno
 import os
 import sys
 import tempfile
@@ -106,6 +107,9 @@ def root(
     """Electricity of student dormitories: metering, prepaid accounts, supply control."""
 
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
 def main() -> None:
     """Run the command line; every failure ends as a sentence and an exit code."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
@@ -128,6 +132,8 @@ def _sentence(fault: Exception) -> str:
         return str(fault)
     if isinstance(fault, OSError) and fault.filename is not None:
         return f"{fault.filename}: {fault.strerror}"
+    if isinstance(fault, OSError) and fault.errno in _OF_THE_DISK:
+        return f"the disk can't be written to: {fault.strerror}; what was committed before is kept"
     if type(fault).__module__.startswith("sqlalchemy") and name in ("OperationalError", "DatabaseError"):
         return f"database: can't be used: {getattr(fault, 'orig', None) or fault}"
     return f"Something unexpected went wrong ({name}); the details are in {_log_unexpected(fault)}"
