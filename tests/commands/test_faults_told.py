@@ -15,6 +15,7 @@ def told(monkeypatch, capsys, fault: Exception) -> str:
         raise fault
 
     monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(cli.structlog, "configure", lambda **_: None)  # other tests' logs go on as they went
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
